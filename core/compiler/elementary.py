@@ -1,0 +1,262 @@
+"""exp, log, tanh and their kin as straight-line arithmetic, so that loops which use them vectorise.
+
+Each takes a builder and a f32 or f64 value (scalar or vector) and returns a value within about 2 units in the last
+place, right at 0, infinity, NaN, on denormals and where the result overflows. There are no branches, no tables and no
+integer conversions that a vector unit may lack: whole numbers are read from the low bits of a float that has been
+pushed above 2^mantissa. Half-width floats are computed in f32.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+LN2 = {32: (0.693359375, -2.12194440e-4), 64: (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
+MANTISSA = {32: 23, 64: 52}
+BIAS = {32: 127, 64: 1023}
+PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33)
+
+# (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2, lowest degree first
+EXP = {
+    32: (0.5000000053677857, 0.16666666905251207, 0.041666324339760086, 0.008333219116936231, 0.0013943420388405948,
+         0.00019962643185724203),
+    64: tuple(1.0 / math.factorial(k) for k in range(2, 14)),
+}  # fmt: skip
+# (log((1 + s) / (1 - s)) - 2 s) / s in powers of s^2
+LOG = {
+    32: (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841),
+    64: (6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01,
+         1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01),
+}  # fmt: skip
+# erf(x) / x in powers of x^2 on |x| <= 1
+ERF_NEAR = {
+    32: (1.1283791659137696, -0.3761262713609945, 0.11283600177820073, -0.026854444658424913, 0.005189535467338484,
+         -0.0008020842415497076, 7.889123311803598e-05),
+    64: (1.1283791670955126, -0.3761263890318375, 0.11283791670954904, -0.026866170645079696, 0.0052239776248272345,
+         -0.0008548326980425393, 0.00012055331068926668, -1.4925593707148142e-05, 1.6460968667514434e-06,
+         -1.6349917961337366e-07, 1.465681053044731e-08, -1.1360424170050497e-09, 5.934836796718606e-11),
+}  # fmt: skip
+# -log(1 - erf(x)) on 1 <= x <= 4 (f32), 6 (f64)
+ERF_FAR = {
+    32: (0.0003537199533514548, 1.1270400340797782, 0.6382256805625133, 0.10303736580764579, -0.021805316885999914,
+         0.0029396069347753778, -0.00018557397145930194),
+    64: (8.356421090172442e-07, 1.128371246829058, 0.6366546663620548, 0.1026777975729955, -0.018950918827196038,
+         -0.00045127120532018587, 0.0019428898911565695, -0.0007783015441352458, 0.00012953949829100342,
+         2.920816692823321e-05, -2.9373169929402982e-05, 1.1909155482814423e-05, -3.3144989659848725e-06,
+         6.964424949563862e-07, -1.134215771206168e-07, 1.4328594242965293e-08, -1.3827161554621184e-09,
+         9.86870010297908e-11, -4.914033776870729e-12, 1.5247064341932178e-13, -2.2194534285655542e-15),
+}  # fmt: skip
+# (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in powers of r^2, on |r| <= pi/4
+SIN = {
+    32: (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4),
+    64: (-1.66666666666666307295e-1, 8.33333333332211858878e-3, -1.98412698295895385996e-4,
+         2.75573136213857245213e-6, -2.50507477628578072866e-8, 1.58962301576546568060e-10),
+}  # fmt: skip
+COS = {
+    32: (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5),
+    64: (4.16666666666665929218e-2, -1.38888888888730564116e-3, 2.48015872888517045348e-5,
+         -2.75573141792967388112e-7, 2.08757008419747316778e-9, -1.13585365213876817300e-11),
+}  # fmt: skip
+
+
+def elementary(function):
+    """Compute in exact float steps; half-width floats in f32, integers are refused."""
+
+    @functools.wraps(function)
+    def emit(b, x, *others):
+        if x.type.kind != "f":
+            raise TypeError(f"{function.__name__} is defined on floats, got {x.type}: cast first")
+        if x.type.bits == 16:
+            from .loops import f32
+
+            return b.cast(emit(b, b.cast(x, f32), *(b.cast(other, f32) for other in others)), x.type)
+        with b.exact():
+            return function(b, x, *others)
+
+    return emit
+
+
+def _polynomial(b, x, coefficients):
+    total = b.const(x.type, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        total = b.fma(total, x, coefficient)
+    return total
+
+
+def _nearest_whole(b, x):
+    """Return x rounded to a whole number, as a float and as the integer in the low bits of its companion."""
+    magic = 1.5 * 2.0 ** MANTISSA[x.type.bits]
+    pushed = x + magic
+    return pushed - magic, b.bitcast(pushed, x.type.integer)
+
+
+def _power_of_two(b, whole, type_):
+    """2^k from the integer form of `_nearest_whole`, for k in the range of normal numbers."""
+    return b.bitcast((whole + BIAS[type_.bits]) << MANTISSA[type_.bits], type_)
+
+
+def _reduce_exp(b, x):
+    """Return k and r with x = k ln2 + r, |r| <= ln2 / 2, and r + r^2 q(r) = exp(r) - 1."""
+    bits = x.type.bits
+    k, whole = _nearest_whole(b, x * (1 / math.log(2)))
+    high, low = LN2[bits]
+    r = b.fma(k, -low, b.fma(k, -high, x))
+    return k, whole, b.fma(r * r, _polynomial(b, r, EXP[bits]), r)
+
+
+@elementary
+def exp(b, x):
+    bits = x.type.bits
+    low, high = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}[bits]
+    k, _, rest = _reduce_exp(b, b.maximum(b.minimum(x, high), low))
+    half, half_whole = _nearest_whole(b, k * 0.5)
+    _, other_whole = _nearest_whole(b, k - half)  # two factors: 2^k itself may not be a normal number
+    return (rest + 1.0) * _power_of_two(b, half_whole, x.type) * _power_of_two(b, other_whole, x.type)
+
+
+@elementary
+def expm1(b, x):
+    low, high = {32: (-20.0, 89.0), 64: (-40.0, 710.0)}[x.type.bits]
+    k, _, rest = _reduce_exp(b, b.maximum(b.minimum(x, high), low))
+    _, whole = _nearest_whole(b, k - 1.0)
+    scale = _power_of_two(b, whole, x.type)
+    result = b.fma(scale, rest, scale - 0.5) * 2.0
+    return b.select(k.eq(0), b.select(x.eq(0), x, rest), result)
+
+
+@elementary
+def tanh(b, x):
+    t = expm1(b, b.abs(x) * -2.0)
+    return b.copysign(t / (t + 2.0), x)
+
+
+def _split_log(b, x):
+    """Return k and m with x = 2^k m, sqrt(1/2) <= m < sqrt(2), for normal and denormal x > 0."""
+    bits, integer = x.type.bits, x.type.integer
+    mantissa, bias = MANTISSA[bits], BIAS[bits]
+    tiny = x < 2.0 ** (1 - bias)
+    pattern = b.bitcast(b.select(tiny, x * 2.0**mantissa, x), integer)
+    root = np.float32(math.sqrt(0.5)).view(np.int32) if bits == 32 else np.float64(math.sqrt(0.5)).view(np.int64)
+    shifted = pattern + ((bias << mantissa) - int(root))
+    m = b.bitcast((shifted & ((1 << mantissa) - 1)) + int(root), x.type)
+    unsigned = b.shift_right_logical(shifted, mantissa)
+    pushed = b.bitcast(unsigned | ((bias + mantissa) << mantissa), x.type)
+    k = pushed - b.select(tiny, b.const(x.type, 2.0**mantissa + bias + mantissa), 2.0**mantissa + bias)
+    return k, m
+
+
+def _log_edges(b, x, result):
+    """Put in log's values at 0, below 0, infinity and NaN."""
+    result = b.select(x.eq(math.inf), x, result)
+    result = b.select(x.eq(0), b.const(x.type, -math.inf), result)
+    return b.select((x < 0) | x.ne(x), b.const(x.type, math.nan), result)
+
+
+@elementary
+def log(b, x):
+    k, m = _split_log(b, x)
+    f = m - 1.0
+    s = f / (f + 2.0)
+    z = s * s
+    high, low = LN2[x.type.bits]
+    half = f * f * 0.5
+    tail = b.fma(s, half + z * _polynomial(b, z, LOG[x.type.bits]), k * low)
+    return _log_edges(b, x, b.fma(k, high, f - (half - tail)))
+
+
+@elementary
+def log1p(b, x):
+    u = x + 1.0
+    lost = b.select((u > 0) & (u < math.inf), (x - (u - 1.0)) / u, 0.0)
+    return b.select(x.eq(0), x, log(b, u) + lost)
+
+
+@elementary
+def erf(b, x):
+    bits = x.type.bits
+    size = b.abs(x)
+    near = x * _polynomial(b, x * x, ERF_NEAR[bits])
+    bounded = b.minimum(size, {32: 4.0, 64: 6.0}[bits])
+    far = 1.0 - exp(b, -_polynomial(b, bounded, ERF_FAR[bits]))
+    return b.select(size < 1.0, near, b.copysign(far, x))
+
+
+def _quadrant(b, x):
+    """Return r and q with x = q pi/2 + r, |r| <= pi/4; the reduction is done in f64 and good to about 2^50."""
+    from .loops import f64, i32
+
+    wide = b.cast(x, f64)
+    k, whole = _nearest_whole(b, wide * (2 / math.pi))
+    r = wide
+    for part in PI_2 if x.type.bits == 64 else PI_2[:2]:
+        r = b.fma(k, -part, r)
+    r = b.maximum(b.minimum(r, 0.7854), -0.7854)
+    return b.cast(r, x.type), b.cast(whole, i32) if x.type.bits == 32 else whole
+
+
+def _sine_of_quadrant(b, r, q):
+    bits = r.type.bits
+    z = r * r
+    sine = b.fma(z * r, _polynomial(b, z, SIN[bits]), r)
+    cosine = b.fma(z * z, _polynomial(b, z, COS[bits]), b.fma(z, -0.5, 1.0))
+    value = b.select((q & 1).eq(0), sine, cosine)
+    return b.select((q & 2).eq(0), value, -value)
+
+
+@elementary
+def sin(b, x):
+    r, q = _quadrant(b, x)
+    return b.select(b.abs(x) < math.inf, _sine_of_quadrant(b, r, q), b.const(x.type, math.nan))
+
+
+@elementary
+def cos(b, x):
+    r, q = _quadrant(b, x)
+    return b.select(b.abs(x) < math.inf, _sine_of_quadrant(b, r, q + 1), b.const(x.type, math.nan))
+
+
+def _log_pair(b, x):
+    """log of x > 0 as a sum of two f64, good to about 2^-60."""
+    k, m = _split_log(b, x)
+    f = m - 1.0
+    whole = f + 2.0
+    lost = f - (whole - 2.0)
+    s = f / whole
+    s_low = b.fma(-s, lost, b.fma(-s, whole, f)) / whole
+    z = s * s
+    high, low = LN2[64]
+    lead, small = k * high, s * 2.0
+    total = lead + small
+    rest = (lead - total) + small + (b.fma(k, low, s_low * 2.0) + s * z * _polynomial(b, z, LOG[64]))
+    high = total + rest
+    return high, (total - high) + rest
+
+
+@elementary
+def power(b, x, y):
+    from .loops import f64
+
+    if x.type.bits == 32:
+        size = b.abs(b.cast(x, f64))
+        result = b.cast(exp(b, b.cast(y, f64) * log(b, size)), x.type)
+    else:
+        size = b.abs(x)
+        high, low = _log_pair(b, size)
+        high = _log_edges(b, size, high)
+        product = y * high
+        spill = b.fma(y, low, b.fma(y, high, -product))
+        ordinary = b.abs(product) < 800.0
+        # exp(p + e) = exp(p) (1 + e)
+        rough = exp(b, product)
+        result = b.select(ordinary & (b.abs(spill) < 1.0), b.fma(rough, spill, rough), rough)
+    whole = b.floor(y).eq(y)
+    half = y * 0.5
+    odd = whole & b.floor(half).ne(half) & (b.abs(y) < 2.0 ** (MANTISSA[x.type.bits] + 1))
+    negative = b.bitcast(x, x.type.integer) < 0
+    result = b.select(negative & odd, -result, result)
+    outside = (x < 0) & ~whole & (x > -math.inf)
+    result = b.select(outside, b.const(x.type, math.nan), result)
+    one = x.eq(1.0) | y.eq(0) | (x.eq(-1.0) & b.abs(y).eq(math.inf))
+    return b.select(one, b.const(x.type, 1.0), result)

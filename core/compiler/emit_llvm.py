@@ -1,0 +1,135 @@
+"""Loop IR text to native code: the one file that knows llvmlite.
+
+Two pipelines: "loops" is LLVM's full one with its vectorisers, for scalar loops over arrays; "blocks" is a short one
+for code that holds its vectors already, such as the contraction kernels, and takes half the time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import threading
+
+import llvmlite
+import llvmlite.binding as llvm
+from llvmlite.binding import ffi
+
+PIPELINES = {"loops": (3, True), "blocks": (1, False)}
+
+_names = itertools.count()
+_link_lock = threading.Lock()
+_local = threading.local()
+
+
+class CompileError(RuntimeError):
+    """LLVM refused the code of a kernel."""
+
+
+@functools.cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+@functools.cache
+def host() -> tuple[str, str, str]:
+    """Return (target triple, processor name, feature string) of this machine."""
+    return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def identity() -> str:
+    """What, besides the text of a kernel, decides its object code: compiler version and processor."""
+    return "|".join((llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info)), *host()))
+
+
+@functools.cache
+def vector_bytes() -> int:
+    """Bytes in a vector register of this machine."""
+    features = set(host()[2].split(","))
+    if "+avx512f" in features:
+        return 64
+    return 32 if "+avx" in features else 16
+
+
+@functools.cache
+def vector_registers() -> int:
+    """Number of vector registers of this machine."""
+    return 16 if host()[0].startswith("x86_64") and vector_bytes() < 64 else 32
+
+
+def _new_target_machine(jit: bool = False):
+    _initialize()
+    triple, cpu, features = host()
+    return llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2, jit=jit)
+
+
+def _target_machine():
+    """This thread's own target machine: compiling threads must not share one."""
+    if not hasattr(_local, "machine"):
+        _local.machine = _new_target_machine()
+    return _local.machine
+
+
+def _unlocked(name: str):
+    """A function of llvmlite without the lock that makes its callers take turns.
+
+    LLVM lets threads compile side by side as long as each has its own context and target machine, as here.
+    """
+    function = getattr(ffi.lib, name)
+    return getattr(function, "_cfn", function)
+
+
+def _optimized(text: str, pipeline: str):
+    level, vectorize = PIPELINES[pipeline]
+    module = llvm.parse_assembly(text, llvm.create_context())
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
+    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = vectorize
+    passes = llvm.create_pass_builder(_target_machine(), options)
+    _unlocked("LLVMPY_RunNewModulePassManager")(passes.getModulePassManager(), module, passes)
+    return module
+
+
+def compile_text(text: str, pipeline: str = "loops") -> bytes:
+    """Compile a module's text to object code. Threads may call this side by side.
+
+    Raises CompileError, with LLVM's message, where the text is not valid.
+    """
+    try:
+        module = _optimized(text, pipeline)
+        with ffi.OutputString() as message:
+            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(_target_machine(), module, 1, message)
+            if not buffer:
+                raise RuntimeError(str(message))
+    except RuntimeError as error:
+        raise CompileError(f"LLVM could not compile a kernel: {error}") from error
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+def assembly(text: str, pipeline: str = "loops") -> str:
+    """Return the machine code of a module as readable assembly."""
+    return _target_machine().emit_assembly(_optimized(text, pipeline))
+
+
+@functools.cache
+def _linker():
+    return llvm.create_lljit_compiler(_new_target_machine(jit=True))
+
+
+class Library:
+    """Object code loaded into this process: `address[name]` of each export. Dropping it unloads the code."""
+
+    def __init__(self, code: bytes, exports: tuple[str, ...]):
+        build = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name in exports:
+            build.export_symbol(name)
+        with _link_lock:
+            try:
+                self._tracker = build.link(_linker(), f"library{next(_names)}")
+            except RuntimeError as error:
+                raise CompileError(f"kernel code does not load: {error}") from error
+        self.address = {name: self._tracker[name] for name in exports}

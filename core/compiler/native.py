@@ -1,0 +1,414 @@
+"""The runtime of compiled code: a disk cache of object code, and a thread pool that runs kernels from native code.
+
+>>> kernels = load([Kernel(text, extent=rows, grain=64)])                         # doctest: +SKIP
+>>> program = Program([Launch(kernels[0], [x.ctypes.data, y.ctypes.data])])       # doctest: +SKIP
+>>> pool().run(program)                                                           # doctest: +SKIP
+
+One `run` is one native call: it goes through the launches in order, splits each over the threads in chunks of `grain`
+items, and returns when the last is done. Which thread takes which chunk varies; the chunks do not, so results are the
+same for any number of threads.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import platform
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from . import emit_llvm
+from .loops import Module, i8, i32, i64, index, ptr, void
+
+CACHE_FORMAT = b"tenzoo object code 1\n"
+CACHE_LIMIT = 512 << 20  # bytes
+SPINS = 4000  # pauses before a waiting thread goes to sleep: some 50 microseconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """The text of a module whose function `kernel(ptr arguments, i64 lo, i64 hi, ptr scratch)` does items lo..hi.
+
+    Items 0..extent are dealt out `grain` at a time; every thread has `scratch` bytes of its own, aligned to 64.
+    """
+
+    text: str
+    extent: int
+    grain: int
+    scratch: int = 0
+    pipeline: str = "loops"
+
+
+# -- object code ---------------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> pathlib.Path:
+    """Where object code is kept: TENZOO_CACHE, or ~/.cache/tenzoo/kernels."""
+    chosen = os.environ.get("TENZOO_CACHE")
+    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "tenzoo" / "kernels"
+
+
+def _cache_read(path: pathlib.Path) -> bytes | None:
+    """Return the code in a cache file, or None where there is none that is whole."""
+    try:
+        content = path.read_bytes()
+        head = len(CACHE_FORMAT) + 32
+        digest, code = content[len(CACHE_FORMAT) : head], content[head:]
+        if content.startswith(CACHE_FORMAT) and hashlib.sha256(code).digest() == digest:
+            os.utime(path)  # the clean-up removes what was used longest ago
+            return code
+    except OSError:
+        pass
+    return None
+
+
+def _cache_write(path: pathlib.Path, code: bytes) -> None:
+    """Put code into the cache, whole or not at all; a cache that cannot be written is no error."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(CACHE_FORMAT + hashlib.sha256(code).digest() + code)
+            os.replace(name, path)
+        except OSError:
+            os.unlink(name)
+
+
+def trim_cache(limit: int = CACHE_LIMIT) -> None:
+    """Delete the files used longest ago until the cache takes at most `limit` bytes; 0 clears it."""
+    with contextlib.suppress(OSError):
+        found = []
+        for entry in os.scandir(cache_folder()):
+            if entry.name.endswith((".o", ".part")):
+                with contextlib.suppress(OSError):
+                    status = entry.stat()
+                    found.append((status.st_mtime, status.st_size, entry.path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= limit:
+                break
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            total -= size
+
+
+_loaded: weakref.WeakValueDictionary[str, emit_llvm.Library] = weakref.WeakValueDictionary()
+
+
+def _library(key: str, text: str, pipeline: str, exports: tuple[str, ...]) -> emit_llvm.Library:
+    """Load one module, from the cache if it is there."""
+    path = cache_folder() / f"{key}.o"
+    code = _cache_read(path)
+    if code is not None:
+        with contextlib.suppress(emit_llvm.CompileError):
+            return emit_llvm.Library(code, exports)
+    code = emit_llvm.compile_text(text, pipeline)
+    _cache_write(path, code)
+    return emit_llvm.Library(code, exports)
+
+
+def _key(text: str, pipeline: str) -> str:
+    return hashlib.sha256("\0".join((emit_llvm.identity(), pipeline, text)).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A kernel in this process; the code stays as long as this does."""
+
+    kernel: Kernel
+    library: emit_llvm.Library
+
+    @property
+    def address(self) -> int:
+        return self.library.address["kernel"]
+
+
+def load(kernels: Sequence[Kernel]) -> list[Loaded]:
+    """Compile what is neither loaded nor cached, side by side on all threads, and load it.
+
+    Raises emit_llvm.CompileError, which names nothing of the graph: the caller knows which op it was.
+    """
+    keys = [_key(kernel.text, kernel.pipeline) for kernel in kernels]
+    held = {key: _loaded.get(key) for key in keys}
+    missing = {key: kernel for key, kernel in zip(keys, kernels, strict=True) if held[key] is None}
+    if missing:
+        with ThreadPoolExecutor(min(thread_count(), len(missing))) as workers:
+            jobs = {
+                key: workers.submit(_library, key, kernel.text, kernel.pipeline, ("kernel",))
+                for key, kernel in missing.items()
+            }
+        for key, job in jobs.items():
+            held[key] = _loaded[key] = job.result()
+    return [Loaded(kernel, held[key]) for key, kernel in zip(keys, kernels, strict=True)]
+
+
+# -- programs and the pool -----------------------------------------------------------------------------------------
+
+
+def thread_count() -> int:
+    """Threads to compute with: TENZOO_NUM_THREADS, or as many as the process may use processors."""
+    chosen = os.environ.get("TENZOO_NUM_THREADS", "")
+    if chosen:
+        if not chosen.isdigit() or int(chosen) < 1:
+            raise ValueError(f"TENZOO_NUM_THREADS must be a whole number from 1 on, got {chosen!r}")
+        return int(chosen)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclasses.dataclass
+class Launch:
+    """One kernel and the addresses of its buffers."""
+
+    kernel: Loaded
+    buffers: Sequence[int]
+
+
+class Program:
+    """A sequence of launches. `addresses[k]` holds the buffers of launch k and may be changed between runs."""
+
+    def __init__(self, launches: Sequence[Launch]):
+        self._kernels = [launch.kernel for launch in launches]
+        self.addresses = [np.array(launch.buffers, np.int64) for launch in launches]
+        self.scratch = max((launch.kernel.kernel.scratch for launch in launches), default=0)
+        records = [
+            (loaded.address, table.ctypes.data, loaded.kernel.extent, loaded.kernel.grain)
+            for loaded, table in zip(self._kernels, self.addresses, strict=True)
+        ]
+        self.records = np.array(records, np.int64).reshape(-1, 4)
+        self.ticks = np.zeros(len(launches) + 1, np.int64)  # the processor's clock before each launch, and at the end
+        self.entry = self.records.ctypes.data, len(launches), self.ticks.ctypes.data
+
+
+# The words of the pool's state; groups that different threads write lie 64 bytes apart.
+TICKET, DONE, SIGNAL, SLEEPERS, STOP, FUNCTION, ARGUMENTS, EXTENT, GRAIN, SCRATCH, SCRATCH_STEP, WORKERS = (
+    0, 8, 16, 24, 25, 32, 33, 34, 35, 36, 37, 38,
+)  # fmt: skip
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
+_PAUSE = {
+    "x86_64": "call void @llvm.x86.sse2.pause()",
+    "AMD64": "call void @llvm.x86.sse2.pause()",
+    "aarch64": "call void @llvm.aarch64.hint(i32 1)",
+    "arm64": "call void @llvm.aarch64.hint(i32 1)",
+}
+
+
+def _pause(b) -> None:
+    if platform.machine() in _PAUSE:
+        b.effect(_PAUSE[platform.machine()])
+
+
+def _sleep(b, state, seen) -> None:
+    """Sleep until the signal word is no longer `seen`, or a while."""
+    if _FUTEX:
+        zero, wait = b.const(i64, 0), b.const(i64, 128)  # FUTEX_WAIT | FUTEX_PRIVATE_FLAG
+        word = b.offset(i64, state, SIGNAL)
+        b.call("syscall", i64, [b.const(i64, _FUTEX), word, wait, b.cast(seen, i64), zero, zero, zero], variadic=True)
+    elif sys.platform == "win32":
+        b.call("Sleep", i32, [b.const(i32, 1)])
+    else:
+        b.call("usleep", i32, [b.const(i32, 50)])
+
+
+def _write_wake(module: Module) -> None:
+    """Tell workers, asleep or on their way to it, that something has changed."""
+    with module.function("wake", [ptr]) as (b, state):
+        signal = b.offset(i64, state, SIGNAL)
+        b.atomic_update("add", signal, b.const(i32, 1))
+        if _FUTEX:
+            with b.if_(b.atomic_load(i64, b.offset(i64, state, SLEEPERS), "seq_cst") > 0):
+                wake, every = b.const(i64, 129), b.const(i64, 1 << 30)  # FUTEX_WAKE | FUTEX_PRIVATE_FLAG
+                b.call("syscall", i64, [b.const(i64, _FUTEX), signal, wake, every], variadic=True)
+
+
+def _write_take_chunks(module: Module) -> None:
+    """Work on the current job until its chunks are all taken.
+
+    The ticket holds the number of the job (high half) and the chunks not yet taken (low half). Taking a chunk is one
+    compare-and-swap: whoever succeeds knows that the job is unfinished, so that its description is not being changed.
+    """
+    with module.function("take_chunks", [ptr, index], attributes="internal") as (b, state, thread):
+        with b.forever() as work:
+            ticket = b.atomic_load(i64, b.offset(i64, state, TICKET), "seq_cst")
+            left = b.cast(ticket & 0xFFFFFFFF, index)
+            work.break_if(left.eq(0))
+            with b.if_(b.compare_exchange(b.offset(i64, state, TICKET), ticket, ticket - 1)):
+                function, arguments = b.load(ptr, state, FUNCTION), b.load(ptr, state, ARGUMENTS)
+                extent, grain = b.load(index, state, EXTENT), b.load(index, state, GRAIN)
+                chunk = (extent + grain - 1) // grain - left
+                lo = chunk * grain
+                scratch = b.offset(i8, b.load(ptr, state, SCRATCH), thread * b.load(index, state, SCRATCH_STEP))
+                b.call(function, void, [arguments, lo, b.minimum(lo + grain, extent), scratch])
+                b.atomic_update("add", b.offset(i64, state, DONE), b.const(i64, 1))
+
+
+def _write_worker(module: Module) -> None:
+    """The life of a worker: take chunks while there are any, spin, then sleep, until told to stop."""
+    with module.function("worker", [ptr, index]) as (b, state, thread):
+        spins = b.variable(b.const(i64, 0))
+        with b.forever() as life:
+            seen = b.atomic_load(i32, b.offset(i64, state, SIGNAL), "seq_cst")
+            life.break_if(b.atomic_load(i64, b.offset(i64, state, STOP)).ne(0))
+            ticket = b.atomic_load(i64, b.offset(i64, state, TICKET), "seq_cst")
+            with b.if_((ticket & 0xFFFFFFFF).ne(0)) as some:
+                b.call("take_chunks", void, [state, thread])
+                spins.set(0)
+            with some.otherwise():
+                _pause(b)
+                spins.set(spins.get() + 1)
+                with b.if_(spins.get() > SPINS):
+                    sleepers = b.offset(i64, state, SLEEPERS)
+                    b.atomic_update("add", sleepers, b.const(i64, 1))
+                    again = b.atomic_load(i32, b.offset(i64, state, SIGNAL), "seq_cst")
+                    with b.if_(again.eq(seen)):
+                        _sleep(b, state, seen)
+                    b.atomic_update("sub", sleepers, b.const(i64, 1))
+                    spins.set(0)
+
+
+def _write_parallel(module: Module) -> None:
+    """parallel(state, function, arguments, extent, grain): run one kernel on all threads; not from inside a kernel."""
+    parameters = [ptr, ptr, ptr, index, index]
+    with module.function("parallel", parameters) as (b, state, function, arguments, extent, grain):
+        chunks = (extent + grain - 1) // grain
+        with b.if_((chunks < 2) | b.load(i64, state, WORKERS).eq(0)) as alone:
+            scratch = b.load(ptr, state, SCRATCH)
+            with b.loop(0, extent, grain, vectorize=False) as lo:
+                b.call(function, void, [arguments, lo, b.minimum(lo + grain, extent), scratch])
+        with alone.otherwise():
+            b.store(function, state, FUNCTION)
+            b.store(arguments, state, ARGUMENTS)
+            b.store(extent, state, EXTENT)
+            b.store(grain, state, GRAIN)
+            b.atomic_store(b.const(i64, 0), b.offset(i64, state, DONE))
+            ticket = b.atomic_load(i64, b.offset(i64, state, TICKET))
+            fresh = ((b.shift_right_logical(ticket, 32) + 1) << 32) | b.cast(chunks, i64)
+            b.atomic_store(fresh, b.offset(i64, state, TICKET), "seq_cst")
+            b.call("wake", void, [state])
+            b.call("take_chunks", void, [state, b.const(index, 0)])
+            spins = b.variable(b.const(i64, 0))
+            with b.forever() as wait:
+                done = b.cast(b.atomic_load(i64, b.offset(i64, state, DONE)), index)
+                wait.break_if(done.eq(chunks))
+                _pause(b)
+                spins.set(spins.get() + 1)
+                if sys.platform != "win32":
+                    with b.if_(spins.get() > SPINS):  # the thread that has the last chunk may want this processor
+                        b.call("sched_yield", i32, [])
+
+
+def _write_run(module: Module) -> None:
+    """run(state, records, count, ticks): the launches of a program in order."""
+    with module.function("run", [ptr, ptr, index, ptr]) as (b, state, records, count, ticks):
+        with b.loop(0, count, vectorize=False) as k:
+            record = b.offset(i64, records, k * 4)
+            b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()"), ticks, k)
+            function, arguments = b.load(ptr, record, 0), b.load(ptr, record, 1)
+            b.call("parallel", void, [state, function, arguments, b.load(index, record, 2), b.load(index, record, 3)])
+        b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()"), ticks, count)
+
+
+@functools.cache
+def _runtime() -> emit_llvm.Library:
+    module = Module()
+    module.declare("syscall", i64, [i64], variadic=True)
+    module.declare("sched_yield", i32, [])
+    module.declare("Sleep" if sys.platform == "win32" else "usleep", i32, [i32])
+    _write_wake(module)
+    _write_take_chunks(module)
+    _write_worker(module)
+    _write_parallel(module)
+    _write_run(module)
+    text = module.text()
+    return _library(_key(text, "blocks"), text, "blocks", ("worker", "wake", "parallel", "run"))
+
+
+class Pool:
+    """Threads parked in native code. `run` releases the interpreter lock; one program runs at a time."""
+
+    def __init__(self, threads: int):
+        self.threads = threads
+        self._lock = threading.Lock()
+        self._memory = np.zeros(64 + 8, np.int64)
+        start = -self._memory.ctypes.data % 64 // 8
+        self._state = self._memory[start : start + 64]
+        self._state[WORKERS] = threads - 1
+        address = _runtime().address
+        self.parallel_address, self.state_address = address["parallel"], self._state.ctypes.data
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(
+            address["run"]
+        )
+        self._wake = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address["wake"])
+        worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address["worker"])
+        self._workers = [
+            threading.Thread(target=worker, args=(self.state_address, k), daemon=True, name=f"tenzoo-{k}")
+            for k in range(1, threads)
+        ]
+        self._scratch = np.empty(0, np.uint8)
+        for thread in self._workers:
+            thread.start()
+
+    def _reserve(self, size: int) -> None:
+        """Let every thread have `size` bytes of scratch memory."""
+        step = -(-size // 4096) * 4096 + 64  # not a multiple of 4096: threads should not share cache sets
+        if step > self._state[SCRATCH_STEP]:
+            self._scratch = np.empty(step * self.threads + 64, np.uint8)
+            self._state[SCRATCH] = -(-self._scratch.ctypes.data // 64) * 64
+            self._state[SCRATCH_STEP] = step
+
+    def run(self, program: Program) -> None:
+        """Run a program to its end."""
+        with self._lock:
+            if program.scratch:
+                self._reserve(program.scratch)
+            self._run(self.state_address, *program.entry)
+
+    def close(self) -> None:
+        """Stop the threads; called at the interpreter's exit."""
+        with self._lock:
+            self._state[STOP] = 1
+            self._wake(self.state_address)
+        for thread in self._workers:
+            thread.join(timeout=1.0)
+
+
+_pool: Pool | None = None
+_pool_lock = threading.Lock()
+
+
+def pool() -> Pool:
+    """The process's pool, started on first use."""
+    global _pool
+    if _pool is None:
+        with _pool_lock:
+            if _pool is None:
+                _pool = Pool(thread_count())
+    return _pool
+
+
+def _forget_pool() -> None:
+    """After a fork the child has no threads: it starts its own pool when it needs one."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
+@atexit.register
+def _close_pool() -> None:
+    if _pool is not None:
+        _pool.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)

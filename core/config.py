@@ -1,0 +1,40 @@
+"""Process-wide settings, each overridable by an environment variable."""
+
+from __future__ import annotations
+
+import os
+
+_floatx = "float32"
+_epsilon = 1e-7
+
+
+def floatx() -> str:
+    """Name of the dtype given to Python floats and new weights."""
+    return _floatx
+
+
+def set_floatx(name: str) -> None:
+    """Set the default float dtype: "float16", "float32" or "float64"."""
+    global _floatx
+    if name not in ("float16", "float32", "float64"):
+        raise ValueError(f'floatx must be "float16", "float32" or "float64"; received {name!r}.')
+    _floatx = name
+
+
+def epsilon() -> float:
+    """The small number that losses and metrics add before they divide."""
+    return _epsilon
+
+
+def set_epsilon(value: float) -> None:
+    """Set the number returned by :func:`epsilon`."""
+    global _epsilon
+    _epsilon = float(value)
+
+
+def threads() -> int:
+    """Number of threads that compiled code uses: ``TENZOO_NUM_THREADS``, else the cores available."""
+    setting = os.environ.get("TENZOO_NUM_THREADS")
+    if setting:
+        return max(1, int(setting))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

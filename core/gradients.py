@@ -1,0 +1,429 @@
+"""Reverse-mode differentiation of any order.
+
+While a recorder is open, tensors remember the node that made them. A gradient walks those nodes backwards and asks
+each op for its gradient, which is written in tensor operations; so the walk itself can be recorded, or traced.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import pytree
+from .dtypes import is_floating
+from .errors import DtypeError, ShapeError
+from .op import Node, Op, Spec, next_serial, state
+from .primitives import elementwise
+from .primitives.control import barrier
+from .tensor import Tensor, tensor, wrap
+from .variable import StateScope, Variable
+
+
+class _Recorder:
+    """While open, tensors that depend on a watched one remember how they were made."""
+
+    def __init__(self) -> None:
+        self.reads: dict[Variable, list[Tensor]] = {}
+
+    def note_read(self, variable: Variable, value: Tensor) -> None:
+        seen = self.reads.setdefault(variable, [])
+        if all(value.key != other.key for other in seen):
+            seen.append(value)
+
+    def __enter__(self) -> _Recorder:
+        state.recorders.append(self)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        state.recorders.remove(self)
+
+
+def backpropagate(
+    outputs: Sequence[Tensor], output_gradients: Sequence[Tensor | None], sources: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Return, for each source, the sum over outputs of gradient · d output / d source; None where unconnected."""
+    wanted = {source.key for source in sources}
+    order, needed = _relevant_nodes([value.node for value in outputs if value.node is not None], wanted)
+    gradients: dict[Any, Tensor] = {}
+    for value, gradient in zip(outputs, output_gradients, strict=True):
+        if gradient is not None:
+            _accumulate(gradients, value.key, gradient)
+    for node in reversed(order):
+        incoming = tuple(gradients.get((node, i)) for i in range(len(node.specs)))
+        for i in range(len(node.specs)):
+            if (node, i) not in wanted:
+                gradients.pop((node, i), None)
+        if node.op.gradient is None or all(part is None for part in incoming):
+            continue
+        made = tuple(node.output(i) for i in range(len(node.specs)))
+        if not node.many:
+            incoming, made = incoming[0], made[0]
+        parts = node.op.gradient(incoming, made, *node.inputs, **node.attributes)
+        for value, part in zip(node.inputs, parts, strict=True):
+            if part is None or not is_floating(value.dtype):
+                continue
+            if value.key in wanted or (value.node is not None and value.node in needed):
+                _accumulate(gradients, value.key, part() if callable(part) else part)
+    return [gradients.get(source.key) for source in sources]
+
+
+def _accumulate(gradients: dict, key: Any, part: Tensor) -> None:
+    gradients[key] = part if key not in gradients else elementwise.add(gradients[key], part)
+
+
+def _relevant_nodes(roots: list[Node], wanted: set) -> tuple[list[Node], set[Node]]:
+    """Nodes that lie between the wanted values and the roots, in order of computation."""
+    order: list[Node] = []
+    needed: set[Node] = set()
+    visited: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            if any(v.key in wanted or v.node in needed for v in node.inputs if v.node or v.key in wanted):
+                needed.add(node)
+                order.append(node)
+        elif node not in visited:
+            visited.add(node)
+            stack.append((node, True))
+            stack.extend((value.node, False) for value in node.inputs if value.node is not None)
+    return order, needed
+
+
+def _watched_copy(value: Any) -> Tensor:
+    """A tensor of the same value whose uses can be told from other uses of ``value``."""
+    copy = elementwise.identity(tensor(value))
+    copy.watched = True
+    return copy
+
+
+def vjp(function: Callable, *primals: Any) -> tuple[Any, Callable]:
+    """Evaluate ``function`` and return its result with its vector-Jacobian product.
+
+    The second result takes cotangents of the structure of the result and returns a tuple with one cotangent per
+    primal (of the primal's structure; zeros where the result does not depend on it).
+
+    >>> y, pullback = vjp(lambda x: x * x, 3.0)
+    >>> float(pullback(1.0)[0])
+    6.0
+    """
+    with _Recorder():
+        copies = pytree.map(_watched_copy, primals)
+        result = function(*copies)
+    outputs = [tensor(value) for value in pytree.flatten(result)]
+    result = pytree.unflatten(result, outputs)
+    sources = pytree.flatten(copies)
+
+    def pullback(cotangents: Any) -> tuple:
+        given = pytree.flatten(cotangents)
+        if len(given) != len(outputs):
+            raise ValueError(f"vjp: expected {len(outputs)} cotangents, one per output; received {len(given)}.")
+        given = [
+            _fitting(tensor(cotangent, output.dtype), output)
+            for cotangent, output in zip(given, outputs, strict=True)
+        ]
+        parts = backpropagate(outputs, given, sources)
+        return pytree.unflatten(
+            copies, [_zeros(s) if p is None else p for s, p in zip(sources, parts, strict=True)]
+        )
+
+    return result, pullback
+
+
+def _fitting(cotangent: Tensor, output: Tensor) -> Tensor:
+    if cotangent.shape != output.shape:
+        raise ShapeError(
+            f"A cotangent of shape {cotangent.shape} was given for an output of shape {output.shape}."
+        )
+    return cotangent
+
+
+def _zeros(like: Tensor) -> Tensor:
+    return wrap(np.broadcast_to(np.zeros((), like.dtype), like.shape))
+
+
+def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
+    """Return a function that computes ``function``, a float scalar, and its gradient by the chosen arguments.
+
+    With ``has_aux`` the function returns (loss, other results), and so does the first part of the answer.
+
+    >>> value, gradient = value_and_grad(lambda w: (w * w).sum())(tensor([1.0, 2.0]))
+    >>> float(value), gradient.tolist()
+    (5.0, [2.0, 4.0])
+    """
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @functools.wraps(function)
+    def differentiated(*arguments: Any, **options: Any) -> tuple:
+        with _Recorder():
+            copies = {i: pytree.map(_watched_copy, arguments[i]) for i in positions}
+            result = function(*(copies.get(i, a) for i, a in enumerate(arguments)), **options)
+        loss = tensor(result[0] if has_aux else result)
+        _check_scalar(loss)
+        sources = pytree.flatten([copies[i] for i in positions])
+        parts = backpropagate([loss], [wrap(np.ones((), loss.dtype))], sources)
+        filled = [_zeros(s) if p is None else p for s, p in zip(sources, parts, strict=True)]
+        gradients = tuple(pytree.unflatten([copies[i] for i in positions], filled))
+        return result, gradients[0] if isinstance(argnums, int) else gradients
+
+    return differentiated
+
+
+def _check_scalar(loss: Tensor) -> None:
+    if loss.shape != ():
+        raise ShapeError(
+            f"Only a scalar can be differentiated; the function returned shape {loss.shape}. Reduce it with mean() or "
+            "sum(), or use vjp with a cotangent of that shape."
+        )
+    if not is_floating(loss.dtype):
+        raise DtypeError(
+            f"Only a float result can be differentiated; the function returned dtype {loss.dtype.name}."
+        )
+
+
+def grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
+    """Return a function that computes the gradient of ``function``, a float scalar, by the chosen arguments.
+
+    >>> float(grad(grad(lambda x: x**3))(2.0))
+    12.0
+    """
+    evaluate = value_and_grad(function, argnums, has_aux)
+
+    @functools.wraps(function)
+    def gradient(*arguments: Any, **options: Any) -> Any:
+        result, gradients = evaluate(*arguments, **options)
+        return (gradients, result[1]) if has_aux else gradients
+
+    return gradient
+
+
+def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any, Any]:
+    """Return ``function(*primals)`` and its derivative along ``tangents`` (Jacobian-vector product).
+
+    Computed as the transpose of the vector-Jacobian product, which is linear in its cotangent.
+
+    >>> _, tangent = jvp(lambda x: x * x, (3.0,), (2.0,))
+    >>> float(tangent)
+    12.0
+    """
+    if len(primals) != len(tangents):
+        raise ValueError(f"jvp: expected one tangent per primal; received {len(primals)} and {len(tangents)}.")
+    with _Recorder():
+        copies = pytree.map(_watched_copy, tuple(primals))
+        result = function(*copies)
+        outputs = [tensor(value) for value in pytree.flatten(result)]
+        dummies = [_watched_copy(_zeros(output)) for output in outputs]
+        parts = backpropagate(outputs, dummies, pytree.flatten(copies))
+    directions = [
+        _fitting(tensor(tangent, source.dtype), source)
+        for tangent, source in zip(pytree.flatten(tuple(tangents)), pytree.flatten(copies), strict=True)
+    ]
+    linked = [(p, d) for p, d in zip(parts, directions, strict=True) if p is not None]
+    pushed = backpropagate([p for p, _ in linked], [d for _, d in linked], dummies)
+    pushed = [_zeros(o) if t is None else t for o, t in zip(outputs, pushed, strict=True)]
+    return pytree.unflatten(result, outputs), pytree.unflatten(result, pushed)
+
+
+def stop_gradient(value: Any) -> Any:
+    """Return ``value`` (a tensor or a tree of them) as a constant for differentiation."""
+    return pytree.map(lambda leaf: elementwise.stop_gradient(tensor(leaf)), value)
+
+
+def _detached(value: Tensor) -> Tensor:
+    """The same value without its history, which can then be freed."""
+    return elementwise.stop_gradient(value) if value._array is None else wrap(value._array)
+
+
+def _override(result: Any, inputs: list[Tensor], gradient: Callable) -> Any:
+    """Let the tensors of ``result`` have ``gradient`` (a tuple over outputs -> a list over inputs) as theirs."""
+    outputs = [_detached(value) for value in pytree.flatten(result)]
+    count = len(outputs)
+    op = Op(
+        "custom_gradient",
+        rule=lambda *values: tuple(Spec(value.shape, value.dtype) for value in values[:count]),
+        reference=lambda *arrays: tuple(arrays[:count]),
+        gradient=lambda g, y, *values: [None] * count + list(gradient(g)),
+    )
+    return pytree.unflatten(result, op(*outputs, *inputs))
+
+
+def custom_gradient(function: Callable) -> Callable:
+    """Decorate a function that returns ``(result, gradient_function)`` to use that gradient.
+
+    ``gradient_function`` takes one cotangent per output and returns one gradient per tensor argument.
+
+    >>> @custom_gradient
+    ... def reverse_gradient(x):
+    ...     return x, lambda upstream: -upstream
+    >>> float(grad(lambda x: 10 * reverse_gradient(x))(3.0))
+    -10.0
+    """
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any) -> Any:
+        inputs = [tensor(leaf) for leaf in pytree.flatten(arguments)]
+        result, gradient_function = function(*pytree.unflatten(arguments, inputs))
+        outputs = [tensor(value) for value in pytree.flatten(result)]
+        if not state.recorders:
+            return pytree.unflatten(result, outputs)
+
+        def gradient(incoming: tuple) -> list:
+            filled = [_zeros(o) if g is None else g for g, o in zip(incoming, outputs, strict=True)]
+            parts = gradient_function(*filled)
+            parts = list(parts) if isinstance(parts, (tuple, list)) else [parts]
+            if len(parts) != len(inputs):
+                raise ValueError(
+                    f"The gradient function of {function.__name__} returned {len(parts)} gradients for {len(inputs)} "
+                    "arguments."
+                )
+            return parts
+
+        return _override(pytree.unflatten(result, outputs), inputs, gradient)
+
+    return wrapped
+
+
+def checkpoint(function: Callable) -> Callable:
+    """Return ``function`` with less memory for its gradient: its inner values are computed anew when needed.
+
+    Chen, Xu, Zhang, Guestrin: "Training deep nets with sublinear memory cost" (2016). Variables that the function
+    reads are differentiated too, and random draws repeat themselves.
+
+    >>> float(grad(checkpoint(lambda x: x * x * x))(2.0))
+    12.0
+    """
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        if not state.recorders:
+            return function(*arguments, **options)
+        inputs = [tensor(leaf) for leaf in pytree.flatten(arguments)]
+        start = next_serial()
+        with _Recorder(), StateScope() as scope:
+            copies = [_watched_copy(value) for value in inputs]
+            result = function(*pytree.unflatten(arguments, copies), **options)
+        outputs = [tensor(value) for value in pytree.flatten(result)]
+        for variable, value in scope.writes.items():
+            variable.assign(_detached(value))
+        captured = _captured(outputs, start)
+        read = [variable for variable, value in scope.reads.items() if value.key in captured]
+        closed_over = [
+            value for key, value in captured.items() if key not in {scope.reads[v].key for v in read}
+        ]
+        held = [*inputs, *(scope.reads[variable] for variable in read)]
+
+        def gradient(incoming: tuple) -> list:
+            seeds = [g for g in incoming if g is not None]
+            guarded = list(barrier(*held, *seeds, count=len(held)))
+            again = guarded[len(inputs) :]
+            with _Recorder(), StateScope({**scope.reads, **dict(zip(read, again, strict=True))}):
+                for value in again:
+                    value.watched = True
+                copies = [_watched_copy(value) for value in guarded[: len(inputs)]]
+                repeated = function(*pytree.unflatten(arguments, copies), **options)
+            targets = [tensor(value) for value in pytree.flatten(repeated)]
+            return backpropagate(targets, incoming, [*copies, *again, *closed_over])
+
+        return _override(pytree.unflatten(result, outputs), [*held, *closed_over], gradient)
+
+    return wrapped
+
+
+def _captured(outputs: list[Tensor], start: int) -> dict[Any, Tensor]:
+    """The tensors made before node number ``start`` on which ``outputs`` depend, by key."""
+    found: dict[Any, Tensor] = {}
+    visited: set[Node] = set()
+    stack = list(outputs)
+    while stack:
+        value = stack.pop()
+        if value.node is None or value.node.serial < start:
+            if value.watched or value.node is not None:
+                found[value.key] = value
+        elif value.node not in visited:
+            visited.add(value.node)
+            stack.extend(value.node.inputs)
+    return found
+
+
+class GradientTape:
+    """Record operations, then ask for gradients, as in TensorFlow.
+
+    Trainable variables are watched when they are read; other tensors after :meth:`watch`.
+
+    >>> x = Variable(3.0)
+    >>> with GradientTape() as tape:
+    ...     y = x * x
+    >>> float(tape.gradient(y, x))
+    6.0
+
+    Args:
+        persistent: keep the record after the first :meth:`gradient`, so that more can be asked for.
+    """
+
+    def __init__(self, persistent: bool = False):
+        self._persistent = persistent
+        self._recorder: _Recorder | None = None
+        self._used = False
+
+    def __enter__(self) -> GradientTape:
+        self._recorder = _Recorder()
+        self._recorder.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._recorder.__exit__()
+
+    def watch(self, value: Any) -> None:
+        """Follow the tensors of ``value`` (a tree of tensors or variables)."""
+        for leaf in pytree.flatten(value):
+            (leaf.value if isinstance(leaf, Variable) else leaf).watched = True
+
+    def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
+        """Gradient of the sum of ``target`` by each of ``sources`` (its structure; None where unconnected)."""
+        if self._recorder is None:
+            raise RuntimeError("The tape recorded nothing: compute the target inside `with GradientTape() as tape`.")
+        if self._used and not self._persistent:
+            raise RuntimeError(
+                "A GradientTape answers once; make it GradientTape(persistent=True) for several gradients."
+            )
+        self._used = True
+        targets = [tensor(value) for value in pytree.flatten(target)]
+        for value in targets:
+            if not is_floating(value.dtype):
+                raise DtypeError(f"The target of a gradient has to be float; received {value.dtype.name}.")
+        if output_gradients is None:
+            seeds = [wrap(np.broadcast_to(np.ones((), value.dtype), value.shape)) for value in targets]
+        else:
+            seeds = [
+                _fitting(tensor(seed, value.dtype), value)
+                for seed, value in zip(pytree.flatten(output_gradients), targets, strict=True)
+            ]
+        groups = [self._values(leaf) for leaf in pytree.flatten(sources)]
+        parts = iter(backpropagate(targets, seeds, [value for group in groups for value in group]))
+        totals = []
+        for group in groups:
+            found = [part for part in (next(parts) for _ in group) if part is not None]
+            totals.append(functools.reduce(elementwise.add, found) if found else None)
+        return pytree.unflatten(sources, totals)
+
+    def _values(self, source: Any) -> list[Tensor]:
+        if not isinstance(source, Variable):
+            return [source]
+        return self._recorder.reads.get(source, [])
+
+    def jacobian(self, target: Tensor, source: Any) -> Tensor:
+        """Jacobian of ``target`` by one source: shape target.shape + source.shape."""
+        from . import ops
+
+        rows = []
+        values = self._values(source)
+        for position in range(target.size):
+            seed = np.zeros(target.size, target.dtype)
+            seed[position] = 1
+            parts = backpropagate([target], [wrap(seed.reshape(target.shape))], values)
+            found = [part for part in parts if part is not None]
+            rows.append(functools.reduce(elementwise.add, found) if found else _zeros(source))
+        return ops.reshape(ops.stack(rows), (*target.shape, *source.shape))

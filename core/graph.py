@@ -1,0 +1,128 @@
+"""Graph: a function recorded as ops and edges, and how it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import pytree
+from .errors import TraceError
+from .op import Node, placeholder
+from .tensor import Tensor, tensor, wrap
+from .variable import StateScope, Variable
+
+
+class Graph:
+    """A recorded function: what goes in, what comes out, which variables it reads and writes.
+
+    Attributes:
+        inputs: symbolic tensors, one per tensor leaf of the arguments.
+        reads: variables read, with the symbolic tensor that stands for each.
+        result: the result's structure, with tensors (symbolic or constant) as leaves.
+        writes: variables assigned, with their last value.
+    """
+
+    def __init__(
+        self,
+        inputs: list[Tensor],
+        reads: dict[Variable, Tensor],
+        result: Any,
+        writes: dict[Variable, Tensor],
+    ):
+        self.inputs = inputs
+        self.reads = reads
+        self.result = result
+        self.writes = writes
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """All values that leave the graph: the leaves of the result, then the values to assign."""
+        return [*pytree.flatten(self.result), *self.writes.values()]
+
+    def nodes(self) -> list[Node]:
+        """The nodes that the outputs depend on, in an order in which they can be computed (without inputs)."""
+        order: list[Node] = []
+        visited: set[Node] = set()
+        stack = [(value.node, False) for value in self.outputs if value.node is not None]
+        while stack:
+            node, done = stack.pop()
+            if done:
+                order.append(node)
+            elif node not in visited:
+                visited.add(node)
+                if node.op.reference is None:
+                    continue
+                stack.append((node, True))
+                stack.extend((value.node, False) for value in node.inputs if value.node is not None)
+        return sorted(order, key=lambda node: node.serial)
+
+    def captured(self) -> list[Tensor]:
+        """Symbolic values used here that are neither computed here nor inputs: those of a trace around this one."""
+        own = {symbol.key for symbol in (*self.inputs, *self.reads.values())}
+        used = [value for node in self.nodes() for value in node.inputs] + self.outputs
+        free = [v for v in used if v.node is not None and v.node.op.reference is None and v.key not in own]
+        return list({value.key: value for value in free}.values())
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Compute the graph op by op with the numpy references, and assign the variables."""
+        given = [tensor(leaf) for leaf in pytree.flatten(arguments) if _is_array(leaf)]
+        if [(v.shape, v.dtype) for v in given] != [(v.shape, v.dtype) for v in self.inputs]:
+            expected = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in self.inputs)
+            received = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in given)
+            raise TraceError(f"The graph was traced for ({expected}); received ({received}).")
+        values = {symbol.key: value._array for symbol, value in zip(self.inputs, given, strict=True)}
+        values.update({symbol.key: variable.value._array for variable, symbol in self.reads.items()})
+
+        def look_up(value: Tensor) -> np.ndarray:
+            return value._array if value._array is not None else values[value.key]
+
+        for node in self.nodes():
+            with np.errstate(all="ignore"):
+                results = node.op.reference(*map(look_up, node.inputs), **node.attributes)
+            for i, array in enumerate(results if node.many else (results,)):
+                values[(node, i)] = np.asarray(array)
+        result = pytree.map(lambda leaf: wrap(look_up(leaf)), self.result)
+        for variable, value in [(v, wrap(look_up(t))) for v, t in self.writes.items()]:
+            variable.assign(value)
+        return result
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, (Tensor, Variable, np.ndarray))
+
+
+class _TraceScope(StateScope):
+    """Variables read while tracing become inputs of the graph."""
+
+    def first_read(self, variable: Variable) -> Tensor:
+        return placeholder(variable.shape, variable.dtype, variable.path)
+
+
+def trace(function: Callable, *arguments: Any, **options: Any) -> Graph:
+    """Record ``function`` on symbolic stand-ins for the tensors and arrays among ``arguments``.
+
+    Other leaves (numbers, strings) and ``options`` are passed as they are: they are constants of the graph. The
+    arguments' values are not looked at and no variable is changed.
+
+    >>> graph = trace(lambda x: x * x + 1, tensor([1.0, 2.0]))
+    >>> [node.op.name for node in graph.nodes()]
+    ['multiply', 'add']
+    >>> graph(tensor([3.0, 4.0])).tolist()
+    [10.0, 17.0]
+    """
+    inputs: list[Tensor] = []
+
+    def stand_in(leaf: Any) -> Any:
+        if not _is_array(leaf):
+            return leaf
+        symbol = placeholder(leaf.shape, leaf.dtype)
+        inputs.append(symbol)
+        return symbol
+
+    symbols = pytree.map(stand_in, arguments)
+    with _TraceScope() as scope:
+        result = function(*symbols, **options)
+        result = pytree.map(tensor, result)
+    return Graph(inputs, scope.reads, result, scope.writes)

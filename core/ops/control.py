@@ -1,0 +1,167 @@
+"""Loops and branches over tensors, and functions mapped over an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import pytree
+from ..errors import TraceError
+from ..op import Op, Spec
+from ..primitives import elementwise
+from ..tensor import Tensor, tensor
+from ..variable import StateScope
+from . import math
+from .common import convert
+from .shape import stack
+
+
+def stop_gradient(variable: Any) -> Any:
+    """``variable`` (a tensor or a tree of them) as a constant for differentiation."""
+    return pytree.map(lambda leaf: elementwise.stop_gradient(convert(leaf)), variable)
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """``true_fn()`` if ``pred`` holds, else ``false_fn()``; both return the same structure.
+
+    With a symbolic ``pred`` both branches are computed and the values, and those assigned to variables, are chosen.
+    """
+    pred = math.cast(pred, "bool")
+    if pred._array is not None:
+        return true_fn() if bool(pred) else false_fn()
+    with StateScope() as yes:
+        first = true_fn()
+    with StateScope() as no:
+        second = false_fn()
+    for variable in {**yes.writes, **no.writes}:
+        variable.assign(elementwise.where(pred, yes.read(variable), no.read(variable)))
+    return pytree.map(lambda a, b: math.where(pred, a, b), first, second)
+
+
+def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    """``branches[index](*operands)``, the index limited to the branches there are."""
+    index = math.clip(index, 0, len(branches) - 1)
+    if index._array is not None:
+        return branches[int(index)](*operands)
+    result = branches[-1](*operands)
+    for i in range(len(branches) - 2, -1, -1):
+        chosen = branches[i](*operands)
+        result = pytree.map(lambda a, b, i=i: math.where(math.equal(index, i), a, b), chosen, result)
+    return result
+
+
+def while_loop(
+    cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None
+) -> Any:
+    """Repeat ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)`` holds."""
+    single = not isinstance(loop_vars, (tuple, list))
+    values = (loop_vars,) if single else tuple(loop_vars)
+    values = pytree.map(tensor, values)
+    step = 0
+    while maximum_iterations is None or step < maximum_iterations:
+        go_on = math.cast(cond(*values), "bool")
+        if go_on._array is None:
+            return _symbolic_while(cond, body, values, maximum_iterations, single)
+        if not bool(go_on):
+            break
+        result = body(*values)
+        values = pytree.map(tensor, (result,) if single else tuple(result))
+        step += 1
+    return values[0] if single else values
+
+
+def _symbolic_while(cond: Callable, body: Callable, values: tuple, limit: int | None, single: bool) -> Any:
+    from ..graph import trace
+
+    graph_of_test = trace(cond, *values)
+    graph_of_body = trace(lambda *now: (body(*now),) if single else tuple(body(*now)), *values)
+    for graph in (graph_of_test, graph_of_body):
+        if graph.reads or graph.writes or graph.captured():
+            raise TraceError(
+                "while_loop: while a function is traced, the loop's functions may use only their loop variables. Pass "
+                "the other tensors and variables in as loop variables."
+            )
+    leaves = pytree.flatten(values)
+
+    def reference(*arrays: Any) -> tuple:
+        now = pytree.unflatten(values, [tensor(array) for array in arrays])
+        steps = 0
+        while (limit is None or steps < limit) and bool(graph_of_test(*now)):
+            now = graph_of_body(*now)
+            steps += 1
+        return tuple(value.numpy() for value in pytree.flatten(now))
+
+    loop = Op("while_loop", lambda *given: tuple(Spec(v.shape, v.dtype) for v in given), reference)
+    result = pytree.unflatten(values, loop(*leaves))
+    return result[0] if single else result
+
+
+def fori_loop(lower: int, upper: int, body_fun: Callable, init_val: Any) -> Any:
+    """Apply ``value = body_fun(i, value)`` for i from lower to upper - 1."""
+    value = init_val
+    for i in range(int(lower), int(upper)):
+        value = body_fun(i, value)
+    return value
+
+
+def scan(
+    f: Callable, init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: Any = 1
+) -> tuple[Any, Any]:
+    """Carry a value along the first axis of ``xs``: ``carry, y = f(carry, x)`` for each slice.
+
+    Returns the last carry and the stacked ys (in the order of ``xs``, also when ``reverse``).
+
+    >>> total, sums = scan(lambda c, x: (c + x, c + x), 0.0, tensor([1.0, 2.0, 3.0]))
+    >>> float(total), sums.tolist()
+    (6.0, [1.0, 3.0, 6.0])
+    """
+    slices = pytree.map(convert, xs)
+    leaves = pytree.flatten(slices)
+    count = leaves[0].shape[0] if leaves else length
+    if count is None or any(leaf.shape[0] != count for leaf in leaves):
+        raise ValueError(f"scan: xs with first axes {[leaf.shape[:1] for leaf in leaves]} and length={length} disagree.")
+    carry, ys = init, []
+    order = range(count - 1, -1, -1) if reverse else range(count)
+    for i in order:
+        carry, y = f(carry, pytree.map(lambda leaf, i=i: leaf[i], slices))
+        ys.append(y)
+    if reverse:
+        ys.reverse()
+    if not ys:
+        return carry, None
+    stacked = [stack(column) for column in zip(*(pytree.flatten(y) for y in ys), strict=True)]
+    return carry, pytree.unflatten(ys[0], stacked)
+
+
+def map(f: Callable, xs: Any) -> Any:
+    """Apply ``f`` to each slice of ``xs`` along the first axis, and stack the results."""
+    return scan(lambda carry, x: (carry, f(x)), (), xs)[1]
+
+
+def vectorized_map(function: Callable, elements: Any) -> Any:
+    """Apply ``function`` to each slice along the first axis, and stack the results."""
+    return map(function, elements)
+
+
+def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+    """All prefixes of an associative ``f``, in a logarithmic number of steps; f takes and returns whole trees."""
+    from .shape import concatenate, flip
+
+    values = pytree.map(convert, elems)
+    if reverse:
+        values = pytree.map(lambda leaf: flip(leaf, axis), values)
+    count = pytree.flatten(values)[0].shape[axis]
+
+    def part(leaf: Tensor, start: int, stop: int) -> Tensor:
+        return leaf[(slice(None),) * axis + (slice(start, stop),)]
+
+    offset = 1
+    while offset < count:
+        behind = pytree.map(lambda leaf, o=offset: part(leaf, 0, count - o), values)
+        ahead = pytree.map(lambda leaf, o=offset: part(leaf, o, count), values)
+        combined = f(behind, ahead)
+        values = pytree.map(
+            lambda old, new, o=offset: concatenate([part(old, 0, o), new], axis), values, combined
+        )
+        offset *= 2
+    return pytree.map(lambda leaf: flip(leaf, axis), values) if reverse else values

@@ -1,0 +1,420 @@
+"""Element-wise functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..primitives import elementwise as primitive
+from ..tensor import Tensor, wrap
+from .common import cast_to, convert, promote, promote_float, scalar, to_float
+
+
+def cast(x: Any, dtype: Any) -> Tensor:
+    """Convert to another dtype; floats are truncated towards zero on their way to integers."""
+    return cast_to(convert(x), dtypes.as_dtype(dtype))
+
+
+def _numbers(*values: Any) -> list[Tensor]:
+    """Promote; bools count as int32."""
+    values = promote(*values)
+    return [cast_to(v, dtypes.INT32) for v in values] if values[0].dtype == dtypes.BOOL else values
+
+
+def add(x1: Any, x2: Any) -> Tensor:
+    """x1 + x2, element by element."""
+    return primitive.add(*_numbers(x1, x2))
+
+
+def subtract(x1: Any, x2: Any) -> Tensor:
+    """x1 - x2, element by element."""
+    return primitive.subtract(*_numbers(x1, x2))
+
+
+def multiply(x1: Any, x2: Any) -> Tensor:
+    """x1 * x2, element by element."""
+    return primitive.multiply(*_numbers(x1, x2))
+
+
+def divide(x1: Any, x2: Any) -> Tensor:
+    """x1 / x2 as floats, element by element."""
+    return primitive.divide(*promote_float(x1, x2))
+
+
+true_divide = divide
+
+
+def divide_no_nan(x1: Any, x2: Any) -> Tensor:
+    """x1 / x2, and 0 where x2 is 0."""
+    x1, x2 = promote_float(x1, x2)
+    zero = primitive.equal(x2, scalar(0, x2))
+    return primitive.where(zero, scalar(0, x1), primitive.divide(x1, primitive.where(zero, scalar(1, x2), x2)))
+
+
+def floor_divide(x1: Any, x2: Any) -> Tensor:
+    """x1 / x2 rounded towards minus infinity."""
+    return primitive.floor_divide(*_numbers(x1, x2))
+
+
+def mod(x1: Any, x2: Any) -> Tensor:
+    """Remainder of floor_divide; it has the sign of x2."""
+    return primitive.mod(*_numbers(x1, x2))
+
+
+remainder = mod
+
+
+def power(x1: Any, x2: Any) -> Tensor:
+    """x1 to the power x2."""
+    if dtypes.weak(x2) and not isinstance(x2, bool):
+        base = _numbers(x1)[0] if not dtypes.weak(x1) else None
+        if base is not None and x2 == 2:
+            return primitive.multiply(base, base)
+        if base is not None and x2 == 0.5 and base.dtype.kind == "f":
+            return primitive.sqrt(base)
+    return primitive.power(*_numbers(x1, x2))
+
+
+def negative(x: Any) -> Tensor:
+    """-x"""
+    return primitive.negative(_numbers(x)[0])
+
+
+def absolute(x: Any) -> Tensor:
+    """|x|"""
+    x = convert(x)
+    return x if x.dtype.kind in "bu" else primitive.absolute(x)
+
+
+abs = absolute
+
+
+def sign(x: Any) -> Tensor:
+    """-1, 0 or 1."""
+    return primitive.sign(_numbers(x)[0])
+
+
+def maximum(x1: Any, x2: Any) -> Tensor:
+    """The larger of x1 and x2; NaN if either is."""
+    return primitive.maximum(*promote(x1, x2))
+
+
+def minimum(x1: Any, x2: Any) -> Tensor:
+    """The smaller of x1 and x2; NaN if either is."""
+    return primitive.minimum(*promote(x1, x2))
+
+
+def clip(x: Any, x_min: Any, x_max: Any) -> Tensor:
+    """Limit x to [x_min, x_max]; None leaves a side open."""
+    x = convert(x)
+    if x_min is not None:
+        x = maximum(x, x_min)
+    return x if x_max is None else minimum(x, x_max)
+
+
+def square(x: Any) -> Tensor:
+    """x²"""
+    x = _numbers(x)[0]
+    return primitive.multiply(x, x)
+
+
+def reciprocal(x: Any) -> Tensor:
+    """1 / x"""
+    return divide(1, x)
+
+
+def round(x: Any, decimals: int = 0) -> Tensor:
+    """Round to the nearest, halves to even."""
+    x = convert(x)
+    if x.dtype.kind != "f":
+        return x
+    if decimals == 0:
+        return primitive.rint(x)
+    factor = scalar(10.0**decimals, x)
+    return primitive.rint(x * factor) / factor
+
+
+def trunc(x: Any) -> Tensor:
+    """Drop the fraction."""
+    x = convert(x)
+    if x.dtype.kind != "f":
+        return x
+    return primitive.where(primitive.less(x, scalar(0, x)), primitive.ceil(x), primitive.floor(x))
+
+
+def _float_function(name: str, description: str) -> Any:
+    op = getattr(primitive, name)
+
+    def function(x: Any) -> Tensor:
+        return op(to_float(x))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = description
+    return function
+
+
+exp = _float_function("exp", "e to the power x.")
+expm1 = _float_function("expm1", "exp(x) - 1, exact for small x.")
+log = _float_function("log", "Natural logarithm.")
+log1p = _float_function("log1p", "log(1 + x), exact for small x.")
+sqrt = _float_function("sqrt", "Square root.")
+rsqrt = _float_function("rsqrt", "1 / sqrt(x).")
+sin = _float_function("sin", "Sine of an angle in radians.")
+cos = _float_function("cos", "Cosine of an angle in radians.")
+tan = _float_function("tan", "Tangent of an angle in radians.")
+arcsin = _float_function("arcsin", "Inverse sine, in radians.")
+arccos = _float_function("arccos", "Inverse cosine, in radians.")
+arctan = _float_function("arctan", "Inverse tangent, in radians.")
+sinh = _float_function("sinh", "Hyperbolic sine.")
+cosh = _float_function("cosh", "Hyperbolic cosine.")
+tanh = _float_function("tanh", "Hyperbolic tangent.")
+arcsinh = _float_function("arcsinh", "Inverse hyperbolic sine.")
+arccosh = _float_function("arccosh", "Inverse hyperbolic cosine.")
+arctanh = _float_function("arctanh", "Inverse hyperbolic tangent.")
+erf = _float_function("erf", "Error function.")
+floor = _float_function("floor", "The largest whole number not above x.")
+ceil = _float_function("ceil", "The smallest whole number not below x.")
+
+
+def arctan2(x1: Any, x2: Any) -> Tensor:
+    """Angle of the point (x2, x1), in (-π, π]."""
+    return primitive.arctan2(*promote_float(x1, x2))
+
+
+def log2(x: Any) -> Tensor:
+    """Logarithm to the base 2."""
+    x = to_float(x)
+    return primitive.log(x) * scalar(1 / np.log(2), x)
+
+
+def log10(x: Any) -> Tensor:
+    """Logarithm to the base 10."""
+    x = to_float(x)
+    return primitive.log(x) * scalar(1 / np.log(10), x)
+
+
+def exp2(x: Any) -> Tensor:
+    """2 to the power x."""
+    x = to_float(x)
+    return primitive.exp(x * scalar(np.log(2), x))
+
+
+def logaddexp(x1: Any, x2: Any) -> Tensor:
+    """log(exp(x1) + exp(x2)) without overflow."""
+    x1, x2 = promote_float(x1, x2)
+    high = maximum(x1, x2)
+    difference = primitive.negative(primitive.absolute(x1 - x2))
+    same_infinity = primitive.equal(x1, x2)
+    return high + primitive.log1p(primitive.exp(primitive.where(same_infinity, scalar(0, x1), difference)))
+
+
+def erfinv(x: Any) -> Tensor:
+    """Inverse error function.
+
+    Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011); two Newton steps refine float64.
+    """
+    x = to_float(x)
+    w = -primitive.log((scalar(1, x) - x) * (scalar(1, x) + x))
+    central = _polynomial(w - 2.5, _ERFINV_CENTRAL)
+    tail = _polynomial(primitive.sqrt(maximum(w, 0.0)) - 3.0, _ERFINV_TAIL)
+    y = primitive.where(primitive.less(w, scalar(5, w)), central, tail) * x
+    if x.dtype == dtypes.FLOAT64:
+        inside = primitive.less(primitive.absolute(x), scalar(1, x))
+        for _ in range(2):
+            step = (primitive.erf(y) - x) / (2 / np.sqrt(np.pi) * primitive.exp(-(y * y)))
+            y = primitive.where(inside, y - step, y)
+    edge = primitive.equal(primitive.absolute(x), scalar(1, x))
+    return primitive.where(edge, x * scalar(np.inf, x), y)
+
+
+def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    y = scalar(coefficients[0], x)
+    for coefficient in coefficients[1:]:
+        y = y * x + scalar(coefficient, x)
+    return y
+
+
+_ERFINV_CENTRAL = (
+    2.81022636e-08,
+    3.43273939e-07,
+    -3.5233877e-06,
+    -4.39150654e-06,
+    0.00021858087,
+    -0.00125372503,
+    -0.00417768164,
+    0.246640727,
+    1.50140941,
+)
+_ERFINV_TAIL = (
+    -0.000200214257,
+    0.000100950558,
+    0.00134934322,
+    -0.00367342844,
+    0.00573950773,
+    -0.0076224613,
+    0.00943887047,
+    1.00167406,
+    2.83297682,
+)
+
+
+def _comparison(name: str, sign: str) -> Any:
+    op = getattr(primitive, name)
+
+    def function(x1: Any, x2: Any) -> Tensor:
+        return op(*promote(x1, x2))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"x1 {sign} x2, element by element, as bool."
+    return function
+
+
+equal = _comparison("equal", "==")
+not_equal = _comparison("not_equal", "!=")
+less = _comparison("less", "<")
+less_equal = _comparison("less_equal", "<=")
+greater = _comparison("greater", ">")
+greater_equal = _comparison("greater_equal", ">=")
+
+
+def isnan(x: Any) -> Tensor:
+    """Where x is not a number."""
+    x = convert(x)
+    return primitive.isnan(x) if x.dtype.kind == "f" else _nowhere(x)
+
+
+def isinf(x: Any) -> Tensor:
+    """Where x is plus or minus infinity."""
+    x = convert(x)
+    return primitive.isinf(x) if x.dtype.kind == "f" else _nowhere(x)
+
+
+def isfinite(x: Any) -> Tensor:
+    """Where x is neither infinite nor NaN."""
+    return logical_not(logical_or(isnan(x), isinf(x)))
+
+
+def isposinf(x: Any) -> Tensor:
+    """Where x is plus infinity."""
+    return equal(x, np.inf)
+
+
+def isneginf(x: Any) -> Tensor:
+    """Where x is minus infinity."""
+    return equal(x, -np.inf)
+
+
+def _nowhere(x: Tensor) -> Tensor:
+    return wrap(np.broadcast_to(np.zeros((), bool), x.shape))
+
+
+def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """Where |x1 - x2| <= atol + rtol·|x2|."""
+    x1, x2 = promote_float(x1, x2)
+    near = primitive.less_equal(absolute(x1 - x2), atol + rtol * absolute(x2))
+    near = logical_or(logical_and(near, isfinite(x2)), equal(x1, x2))
+    return logical_or(near, logical_and(isnan(x1), isnan(x2))) if equal_nan else near
+
+
+def _bools(*values: Any) -> list[Tensor]:
+    return [cast(value, "bool") for value in values]
+
+
+def logical_and(x1: Any, x2: Any) -> Tensor:
+    """True where both are."""
+    return primitive.bitwise_and(*_bools(x1, x2))
+
+
+def logical_or(x1: Any, x2: Any) -> Tensor:
+    """True where either is."""
+    return primitive.bitwise_or(*_bools(x1, x2))
+
+
+def logical_xor(x1: Any, x2: Any) -> Tensor:
+    """True where exactly one is."""
+    return primitive.bitwise_xor(*_bools(x1, x2))
+
+
+def logical_not(x: Any) -> Tensor:
+    """True where x is False or 0."""
+    return primitive.bitwise_not(*_bools(x))
+
+
+def bitwise_and(x1: Any, x2: Any) -> Tensor:
+    """x1 & x2 of integers or bools."""
+    return primitive.bitwise_and(*promote(x1, x2))
+
+
+def bitwise_or(x1: Any, x2: Any) -> Tensor:
+    """x1 | x2 of integers or bools."""
+    return primitive.bitwise_or(*promote(x1, x2))
+
+
+def bitwise_xor(x1: Any, x2: Any) -> Tensor:
+    """x1 ^ x2 of integers or bools."""
+    return primitive.bitwise_xor(*promote(x1, x2))
+
+
+def bitwise_not(x: Any) -> Tensor:
+    """~x of integers or bools."""
+    return primitive.bitwise_not(convert(x))
+
+
+bitwise_invert = bitwise_not
+
+
+def left_shift(x: Any, y: Any) -> Tensor:
+    """x << y of integers."""
+    return primitive.left_shift(*promote(x, y))
+
+
+def right_shift(x: Any, y: Any) -> Tensor:
+    """x >> y of integers."""
+    return primitive.right_shift(*promote(x, y))
+
+
+bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
+
+
+def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
+    """x1 where the condition holds, x2 elsewhere; the positions where it holds when called with it alone."""
+    if x1 is None and x2 is None:
+        from .indexing import nonzero
+
+        return nonzero(condition)
+    return primitive.where(cast(condition, "bool"), *promote(x1, x2))
+
+
+def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """Replace NaN by ``nan`` and infinities by the largest finite numbers or the given ones."""
+    x = convert(x)
+    if x.dtype.kind != "f":
+        return x
+    limits = np.finfo(x.dtype)
+    x = where(isnan(x), nan, x)
+    x = where(isposinf(x), limits.max if posinf is None else posinf, x)
+    return where(isneginf(x), limits.min if neginf is None else neginf, x)
+
+
+def real(x: Any) -> Tensor:
+    """x: tensors are real."""
+    return convert(x)
+
+
+def deg2rad(x: Any) -> Tensor:
+    """Degrees to radians."""
+    return multiply(to_float(x), np.pi / 180)
+
+
+def sinc(x: Any) -> Tensor:
+    """sin(πx) / (πx), and 1 at 0."""
+    x = to_float(x) * np.pi
+    zero = equal(x, 0)
+    return where(zero, 1.0, sin(x) / where(zero, 1.0, x))
+
+
+def hypot(x1: Any, x2: Any) -> Tensor:
+    """sqrt(x1² + x2²)"""
+    return sqrt(add(square(x1), square(x2)))

@@ -1,0 +1,557 @@
+"""Functions of neural networks: activations, convolution, pooling, normalisation, losses on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import config
+from ..errors import ShapeError
+from ..primitives import convolution, elementwise, pooling
+from ..tensor import Tensor, wrap
+from . import math, reductions
+from .common import axis_of, cast_to, convert, pair, promote, promote_float, scalar, to_float
+from .indexing import take_along_axis
+from .linear import einsum
+from .shape import expand_dims, moveaxis, pad, reshape, split, squeeze, transpose
+
+# Activations -------------------------------------------------------------------------------------------------------
+
+
+def relu(x: Any) -> Tensor:
+    """max(x, 0); the gradient at 0 is 0."""
+    x = convert(x)
+    zero = scalar(0, x)
+    return elementwise.where(elementwise.less_equal(x, zero), zero, x)  # this way round NaN stays NaN
+
+
+def relu6(x: Any) -> Tensor:
+    """min(max(x, 0), 6)"""
+    return math.minimum(relu(x), 6)
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.2) -> Tensor:
+    """x where positive, negative_slope·x elsewhere."""
+    x = to_float(x)
+    return elementwise.where(elementwise.greater(x, scalar(0, x)), x, x * scalar(negative_slope, x))
+
+
+def sigmoid(x: Any) -> Tensor:
+    """1 / (1 + exp(-x))"""
+    x = to_float(x)
+    half = scalar(0.5, x)
+    return half * elementwise.tanh(half * x) + half
+
+
+def log_sigmoid(x: Any) -> Tensor:
+    """log(sigmoid(x)) without overflow."""
+    return math.negative(softplus(math.negative(x)))
+
+
+def hard_sigmoid(x: Any) -> Tensor:
+    """x / 6 + 1/2, limited to [0, 1]."""
+    return math.clip(to_float(x) / 6 + 0.5, 0, 1)
+
+
+def silu(x: Any) -> Tensor:
+    """x·sigmoid(x); Elfwing, Uchibe, Doya (2017), Ramachandran, Zoph, Le (2017)."""
+    x = to_float(x)
+    return x * sigmoid(x)
+
+
+swish = silu
+
+
+def hard_silu(x: Any) -> Tensor:
+    """x·hard_sigmoid(x)"""
+    x = to_float(x)
+    return x * hard_sigmoid(x)
+
+
+hard_swish = hard_silu
+
+
+def softplus(x: Any) -> Tensor:
+    """log(1 + exp(x)) without overflow."""
+    x = to_float(x)
+    return math.maximum(x, 0) + elementwise.log1p(elementwise.exp(math.negative(math.absolute(x))))
+
+
+def softsign(x: Any) -> Tensor:
+    """x / (1 + |x|)"""
+    x = to_float(x)
+    return x / (math.absolute(x) + 1)
+
+
+def soft_shrink(x: Any, threshold: float = 0.5) -> Tensor:
+    """x moved towards 0 by ``threshold``."""
+    x = to_float(x)
+    return math.where(x > threshold, x - threshold, math.where(x < -threshold, x + threshold, 0.0))
+
+
+def hard_shrink(x: Any, threshold: float = 0.5) -> Tensor:
+    """x, and 0 within ``threshold`` of 0."""
+    x = to_float(x)
+    return math.where(math.absolute(x) > threshold, x, 0.0)
+
+
+def tanh_shrink(x: Any) -> Tensor:
+    """x - tanh(x)"""
+    x = to_float(x)
+    return x - elementwise.tanh(x)
+
+
+def hard_tanh(x: Any) -> Tensor:
+    """x limited to [-1, 1]."""
+    return math.clip(x, -1, 1)
+
+
+def threshold(x: Any, threshold: float, default_value: float) -> Tensor:
+    """x where above the threshold, ``default_value`` elsewhere."""
+    x = convert(x)
+    return math.where(x > threshold, x, default_value)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x where positive, alpha·(exp(x) - 1) elsewhere; Clevert, Unterthiner, Hochreiter (2015)."""
+    x = to_float(x)
+    positive = elementwise.greater(x, scalar(0, x))
+    # exp of the positive side would overflow and spoil the gradient.
+    below = elementwise.expm1(elementwise.where(positive, scalar(0, x), x)) * scalar(alpha, x)
+    return elementwise.where(positive, x, below)
+
+
+def selu(x: Any) -> Tensor:
+    """Scaled ELU; Klambauer, Unterthiner, Mayr, Hochreiter (2017)."""
+    return elu(x, 1.6732632423543772) * 1.0507009873554805
+
+
+def celu(x: Any, alpha: float = 1.0) -> Tensor:
+    """ELU with a continuous derivative; Barron (2017)."""
+    x = to_float(x)
+    return math.maximum(x, 0) + alpha * elementwise.expm1(math.minimum(x, 0) / alpha)
+
+
+def gelu(x: Any, approximate: bool = True) -> Tensor:
+    """x·Φ(x), with tanh when approximate; Hendrycks, Gimpel (2016)."""
+    x = to_float(x)
+    if approximate:
+        inner = scalar(np.sqrt(2 / np.pi), x) * (x + scalar(0.044715, x) * x * x * x)
+        return scalar(0.5, x) * x * (scalar(1, x) + elementwise.tanh(inner))
+    return scalar(0.5, x) * x * (scalar(1, x) + elementwise.erf(x * scalar(np.sqrt(0.5), x)))
+
+
+def glu(x: Any, axis: int = -1) -> Tensor:
+    """First half times the sigmoid of the second half of an axis; Dauphin et al. (2016)."""
+    value, gate = split(to_float(x), 2, axis)
+    return value * sigmoid(gate)
+
+
+def squareplus(x: Any, b: float = 4) -> Tensor:
+    """(x + sqrt(x² + b)) / 2"""
+    x = to_float(x)
+    return (x + math.sqrt(x * x + b)) / 2
+
+
+def sparse_plus(x: Any) -> Tensor:
+    """0 below -1, x above 1, (x + 1)² / 4 between."""
+    x = to_float(x)
+    return math.where(x <= -1, 0.0, math.where(x < 1, math.square(x + 1) / 4, x))
+
+
+def sparse_sigmoid(x: Any) -> Tensor:
+    """0 below -1, 1 above 1, (x + 1) / 2 between."""
+    return math.clip((to_float(x) + 1) / 2, 0, 1)
+
+
+def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Tensor:
+    """exp(x) divided by its sum over the axis."""
+    x = to_float(x)
+    shifted = elementwise.exp(x - elementwise.stop_gradient(reductions.max(x, axis, True)))
+    return shifted / reductions.sum(shifted, axis, True)
+
+
+def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Tensor:
+    """log(softmax(x)) without loss of precision."""
+    x = to_float(x)
+    shifted = x - elementwise.stop_gradient(reductions.max(x, axis, True))
+    return shifted - elementwise.log(reductions.sum(elementwise.exp(shifted), axis, True))
+
+
+def sparsemax(x: Any, axis: int = -1) -> Tensor:
+    """Projection onto the probability simplex; Martins, Astudillo (2016)."""
+    x = moveaxis(to_float(x), axis, -1)
+    descending = math.negative(reductions.sort(math.negative(x), -1))
+    count = np.arange(1, x.shape[-1] + 1, dtype=x.dtype)
+    total = reductions.cumsum(descending, -1)
+    support = math.greater(1 + count * descending, total)
+    k = reductions.sum(math.cast(support, "int32"), -1, True)
+    edge = (take_along_axis(total, k - 1, -1) - 1) / math.cast(k, x.dtype)
+    return moveaxis(math.maximum(x - edge, 0), -1, axis)
+
+
+# Convolution and pooling -----------------------------------------------------------------------------------------
+
+
+def _channels_last(data_format: str | None, name: str) -> None:
+    if data_format not in (None, "channels_last"):
+        raise ValueError(f"{name}: data are channels last here; received data_format={data_format!r}.")
+
+
+def resolve_padding(
+    padding: Any, spatial: tuple, kernel: tuple, strides: tuple, dilation: tuple
+) -> tuple[tuple[int, int], ...]:
+    """(low, high) per spatial axis for "valid", "same" (output ceil(n / stride)), "causal", or explicit pairs."""
+    if not isinstance(padding, str):
+        return tuple((int(a), int(b)) for a, b in padding)
+    name = padding.lower()
+    if name == "valid":
+        return ((0, 0),) * len(spatial)
+    if name == "causal":
+        return tuple(((k - 1) * d, 0) for k, d in zip(kernel, dilation, strict=True))
+    if name != "same":
+        raise ValueError(f"padding is 'valid', 'same', 'causal' or (low, high) pairs; received {padding!r}.")
+    pairs = []
+    for extent, k, s, d in zip(spatial, kernel, strides, dilation, strict=True):
+        total = max((-(-extent // s) - 1) * s + (k - 1) * d + 1 - extent, 0)
+        pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)
+
+
+def conv(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: Any = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Tensor:
+    """Convolution (N, *spatial, C), (*kernel, C / groups, K) -> (N, *output, K).
+
+    The number of groups is the input's channels over the kernel's. ``padding``: "valid", "same", "causal" or
+    (low, high) pairs.
+    """
+    _channels_last(data_format, "conv")
+    x, w = promote(inputs, kernel)
+    rank = w.ndim - 2
+    if x.ndim != rank + 2:
+        raise ShapeError(
+            f"conv: expected input (N, *spatial, C) with {rank} spatial axes for a kernel of shape {w.shape}; received "
+            f"shape {x.shape}."
+        )
+    strides, dilation = pair(strides, rank, "strides"), pair(dilation_rate, rank, "dilation_rate")
+    if w.shape[-2] == 0 or x.shape[-1] % w.shape[-2]:
+        raise ShapeError(
+            f"conv: the input has {x.shape[-1]} channels (shape {x.shape}), which the kernel's {w.shape[-2]} (shape "
+            f"{w.shape}) do not divide."
+        )
+    pads = resolve_padding(padding, x.shape[1:-1], w.shape[:-2], strides, dilation)
+    groups = x.shape[-1] // w.shape[-2]
+    return convolution.conv(x, w, strides=strides, padding=pads, dilation=dilation, groups=groups)
+
+
+def depthwise_conv(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: Any = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Tensor:
+    """Convolution of each channel by itself: (N, *spatial, C), (*kernel, C, m) -> (N, *output, C·m)."""
+    x, w = promote(inputs, kernel)
+    if x.shape[-1] != w.shape[-2]:
+        raise ShapeError(f"depthwise_conv: input {x.shape} and kernel {w.shape} differ in channels.")
+    w = reshape(w, (*w.shape[:-2], 1, w.shape[-2] * w.shape[-1]))
+    return conv(x, w, strides, padding, data_format, dilation_rate)
+
+
+def separable_conv(
+    inputs: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: Any = 1,
+    padding: Any = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Tensor:
+    """Depthwise convolution followed by a 1×1 convolution."""
+    x = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return conv(x, pointwise_kernel)
+
+
+def conv_transpose(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    output_padding: Any = None,
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Tensor:
+    """Transposed convolution (the gradient of conv by its input): (N, *spatial, C), (*kernel, K, C) -> (N, *output, K).
+
+    Output extents: "valid" (n - 1)·stride + span (at least the stride), "same" n·stride, or set by output_padding.
+    """
+    _channels_last(data_format, "conv_transpose")
+    x, w = promote(inputs, kernel)
+    rank = w.ndim - 2
+    if x.ndim != rank + 2 or x.shape[-1] != w.shape[-1]:
+        raise ShapeError(
+            f"conv_transpose: expected input (N, *spatial, {w.shape[-1]}) with {rank} spatial axes for a kernel "
+            f"(*kernel, out, in) of shape {w.shape}; received shape {x.shape}."
+        )
+    strides, dilation = pair(strides, rank, "strides"), pair(dilation_rate, rank, "dilation_rate")
+    extra = (None,) * rank if output_padding is None else pair(output_padding, rank, "output_padding")
+    spatial, pads = [], []
+    for n, k, s, d, more in zip(x.shape[1:-1], w.shape[:-2], strides, dilation, extra, strict=True):
+        span = (k - 1) * d + 1
+        if padding.lower() == "valid":
+            low, high = 0, 0
+            extent = (n - 1) * s + span + (max(s - span, 0) if more is None else more)
+        else:
+            total = max(span - s, 0) if more is None else span - 1
+            low = total // 2
+            extent = n * s if more is None else (n - 1) * s + span - 2 * (span // 2) + more
+            high = (n - 1) * s + span - low - extent
+        spatial.append(extent)
+        pads.append((low, max(high, 0)))
+    return convolution.conv_input_gradient(
+        x,
+        w,
+        shape=(x.shape[0], *spatial, w.shape[-2]),
+        strides=strides,
+        padding=tuple(pads),
+        dilation=dilation,
+        groups=1,
+    )
+
+
+def _pool_geometry(x: Tensor, pool_size: Any, strides: Any, padding: Any) -> dict:
+    rank = x.ndim - 2
+    window = pair(pool_size, rank, "pool_size")
+    strides = window if strides is None else pair(strides, rank, "strides")
+    pads = resolve_padding(padding, x.shape[1:-1], window, strides, (1,) * rank)
+    return {"window": window, "strides": strides, "padding": pads}
+
+
+def max_pool(
+    inputs: Any, pool_size: Any, strides: Any = None, padding: Any = "valid", data_format: str | None = None
+) -> Tensor:
+    """Maximum over windows of (N, *spatial, C)."""
+    _channels_last(data_format, "max_pool")
+    x = convert(inputs)
+    return pooling.max_pool(x, **_pool_geometry(x, pool_size, strides, padding))[0]
+
+
+def average_pool(
+    inputs: Any, pool_size: Any, strides: Any = None, padding: Any = "valid", data_format: str | None = None
+) -> Tensor:
+    """Mean over windows of (N, *spatial, C); padding does not count."""
+    _channels_last(data_format, "average_pool")
+    x = to_float(inputs)
+    geometry = _pool_geometry(x, pool_size, strides, padding)
+    total = pooling.window_sum(x, **geometry)
+    if not any(map(any, geometry["padding"])):
+        return total / scalar(int(np.prod(geometry["window"])), x)
+    inside = wrap(np.ones((1, *x.shape[1:-1], 1), x.dtype))
+    return total / pooling.window_sum(inside, **geometry)
+
+
+def adaptive_average_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Tensor:
+    """Mean over windows chosen so that the output has ``output_size`` spatial extents."""
+    _channels_last(data_format, "adaptive_average_pool")
+    return _adaptive(to_float(inputs), output_size, reductions.mean)
+
+
+def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Tensor:
+    """Maximum over windows chosen so that the output has ``output_size`` spatial extents."""
+    _channels_last(data_format, "adaptive_max_pool")
+    return _adaptive(convert(inputs), output_size, reductions.max)
+
+
+def _adaptive(x: Tensor, output_size: Any, reduce: Any) -> Tensor:
+    from .shape import stack
+
+    for axis, count in enumerate(pair(output_size, x.ndim - 2, "output_size"), 1):
+        extent = x.shape[axis]
+        lead = (slice(None),) * axis
+        if extent % count == 0:
+            x = reduce(reshape(x, (*x.shape[:axis], count, extent // count, *x.shape[axis + 1 :])), axis + 1)
+            continue
+        edges = [(i * extent // count, -(-(i + 1) * extent // count)) for i in range(count)]
+        x = stack([reduce(x[(*lead, slice(a, b))], axis) for a, b in edges], axis)
+    return x
+
+
+# Normalisation and attention -----------------------------------------------------------------------------------------
+
+
+def batch_normalization(
+    x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
+) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) · scale + offset along one axis."""
+    x = to_float(x)
+    along = [1] * x.ndim
+    axis = axis_of(axis, x.ndim, "batch_normalization")
+    along[axis] = x.shape[axis]
+    factor = math.rsqrt(reshape(cast_to(convert(variance), x.dtype), along) + epsilon)
+    if scale is not None:
+        factor = factor * reshape(cast_to(convert(scale), x.dtype), along)
+    y = (x - reshape(cast_to(convert(mean), x.dtype), along)) * factor
+    return y if offset is None else y + reshape(cast_to(convert(offset), x.dtype), along)
+
+
+def layer_normalization(
+    x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None
+) -> Tensor:
+    """Normalise each example over ``axis`` to mean 0 and variance 1, then scale and shift; Ba, Kiros, Hinton (2016)."""
+    x = to_float(x)
+    centred = x - reductions.mean(x, axis, True)
+    variance = reductions.mean(centred * centred, axis, True)
+    y = centred * math.rsqrt(variance + (1e-5 if epsilon is None else epsilon))
+    if gamma is not None:
+        y = y * cast_to(convert(gamma), x.dtype)
+    return y if beta is None else y + cast_to(convert(beta), x.dtype)
+
+
+def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float | None = None) -> Tensor:
+    """Divide by the root of the mean square over ``axis``, then scale; Zhang, Sennrich (2019)."""
+    x = to_float(x)
+    y = x * math.rsqrt(reductions.mean(x * x, axis, True) + (1e-6 if epsilon is None else epsilon))
+    return y if scale is None else y * cast_to(convert(scale), x.dtype)
+
+
+def dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> Tensor:
+    """Attention (B, T, heads, d), (B, S, heads_kv, d), (B, S, heads_kv, d) -> (B, T, heads, d).
+
+    ``mask`` is True where a query may look, and broadcasts to (B, heads, T, S); ``bias`` is added to the scores.
+    Fewer key heads than query heads are shared among them. Vaswani et al. (2017).
+    """
+    q, k, v = promote_float(query, key, value)
+    if q.ndim != 4 or k.ndim != 4 or v.ndim != 4 or q.shape[2] % k.shape[2]:
+        raise ShapeError(
+            f"dot_product_attention: expected (B, T, heads, d) and (B, S, heads_kv, d); received {q.shape}, {k.shape}, "
+            f"{v.shape}."
+        )
+    scale = 1 / np.sqrt(q.shape[-1]) if scale is None else scale
+    shared = q.shape[2] // k.shape[2]
+    if shared > 1:
+        from .shape import repeat
+
+        k, v = repeat(k, shared, 2), repeat(v, shared, 2)
+    scores = einsum("bthd,bshd->bhts", q * scalar(scale, q), k)
+    if bias is not None:
+        scores = scores + cast_to(convert(bias), scores.dtype)
+    if is_causal:
+        seen = wrap(np.tri(q.shape[1], k.shape[1], dtype=bool))
+        mask = seen if mask is None else math.logical_and(mask, seen)
+    if mask is not None:
+        scores = math.where(mask, scores, scalar(np.finfo(scores.dtype).min, scores))
+    return einsum("bhts,bshd->bthd", softmax(scores), v)
+
+
+# Losses on tensors ---------------------------------------------------------------------------------------------------
+
+
+def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Tensor:
+    """-sum(target · log(output)) over ``axis``; ``output`` is normalised first unless from_logits."""
+    target, output = promote_float(target, output)
+    if target.shape != output.shape:
+        raise ShapeError(
+            f"categorical_crossentropy: target {target.shape} and output {output.shape} differ. Integer labels go with "
+            "sparse_categorical_crossentropy."
+        )
+    if from_logits:
+        return math.negative(reductions.sum(target * log_softmax(output, axis), axis))
+    output = output / reductions.sum(output, axis, True)
+    epsilon = config.epsilon()
+    return math.negative(reductions.sum(target * math.log(math.clip(output, epsilon, 1 - epsilon)), axis))
+
+
+def sparse_categorical_crossentropy(
+    target: Any, output: Any, from_logits: bool = False, axis: int = -1
+) -> Tensor:
+    """-log(output) at the class ``target``: targets (…) of integers, output (…, classes)."""
+    output = to_float(output)
+    target = math.cast(target, "int32")
+    if target.ndim == output.ndim and target.shape[-1] == 1:
+        target = squeeze(target, -1)
+    expected = tuple(n for i, n in enumerate(output.shape) if i != axis_of(axis, output.ndim, "crossentropy"))
+    if target.shape != expected:
+        raise ShapeError(
+            f"sparse_categorical_crossentropy: labels have shape {target.shape}, output {output.shape}; expected labels "
+            f"of shape {expected}. One-hot labels go with categorical_crossentropy."
+        )
+    if from_logits:
+        logs = log_softmax(output, axis)
+    else:
+        output = output / reductions.sum(output, axis, True)
+        logs = math.log(math.clip(output, config.epsilon(), 1 - config.epsilon()))
+    picked = take_along_axis(logs, expand_dims(target, axis), axis)
+    return math.negative(squeeze(picked, axis))
+
+
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Tensor:
+    """-(target·log(output) + (1 - target)·log(1 - output)), element by element."""
+    target, output = promote_float(target, output)
+    if target.shape != output.shape:
+        raise ShapeError(f"binary_crossentropy: target {target.shape} and output {output.shape} differ.")
+    if from_logits:
+        return math.maximum(output, 0) - output * target + elementwise.log1p(
+            elementwise.exp(math.negative(math.absolute(output)))
+        )
+    output = math.clip(output, config.epsilon(), 1 - config.epsilon())
+    return math.negative(target * math.log(output) + (1 - target) * math.log(1 - output))
+
+
+def polar(abs_: Any, angle: Any) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of a complex number given by magnitude and angle."""
+    abs_, angle = promote_float(abs_, angle)
+    return abs_ * math.cos(angle), abs_ * math.sin(angle)
+
+
+def unfold(
+    inputs: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """Sliding windows of (N, H, W, C) as rows: (N, kernel elements · C, positions)."""
+    x = convert(inputs)
+    kernel, dilation = pair(kernel_size, 2, "kernel_size"), pair(dilation, 2, "dilation")
+    padding, stride = pair(padding, 2, "padding"), pair(stride, 2, "stride")
+    x = pad(x, ((0, 0), *((p, p) for p in padding), (0, 0)))
+    spatial = tuple(
+        convolution.output_extent(n, k, s, (0, 0), d)
+        for n, k, s, d in zip(x.shape[1:-1], kernel, stride, dilation, strict=True)
+    )
+    parts = [x[window] for _, window in convolution.windows(kernel, spatial, stride, dilation)]
+    from .shape import stack
+
+    windows = stack(parts, 1)  # (N, positions in the kernel, *spatial, C)
+    windows = transpose(windows, (0, 4, 1, 2, 3))
+    return reshape(windows, (x.shape[0], x.shape[-1] * len(parts), spatial[0] * spatial[1]))
+
+
+def depth_to_space(x: Any, block_size: int) -> Tensor:
+    """(N, H, W, C·b²) -> (N, H·b, W·b, C)"""
+    x = convert(x)
+    n, h, w, c = x.shape
+    x = reshape(x, (n, h, w, block_size, block_size, c // block_size**2))
+    return reshape(
+        transpose(x, (0, 1, 3, 2, 4, 5)), (n, h * block_size, w * block_size, c // block_size**2)
+    )
+
+
+def psnr(x1: Any, x2: Any, max_val: float) -> Tensor:
+    """Peak signal-to-noise ratio in decibels."""
+    x1, x2 = promote_float(x1, x2)
+    return 20 * math.log10(max_val) - 10 * math.log10(reductions.mean(math.square(x1 - x2)))

@@ -1,0 +1,466 @@
+"""Functions that make tensors, and that change their shape or order."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..errors import ShapeError
+from ..op import broadcast_shapes
+from ..primitives import elementwise, movement
+from ..tensor import Tensor, tensor, wrap
+from .common import axes_of, axis_of, cast_to, convert, pair, promote
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
+
+
+def convert_to_tensor(x: Any, dtype: Any = None) -> Tensor:
+    """Make a tensor from numbers, lists, arrays, variables or tensors; see :func:`tenzoo.tensor`."""
+    return tensor(x, dtype)
+
+
+def convert_to_numpy(x: Any) -> np.ndarray:
+    """Return the value as a numpy array that may be written to."""
+    return np.array(convert(x))
+
+
+def is_tensor(x: Any) -> bool:
+    """True for a Tensor."""
+    return isinstance(x, Tensor)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    """A tensor of ``shape`` that holds ``fill_value`` everywhere."""
+    value = tensor(fill_value, dtype)
+    return movement.broadcast_to(value, shape=_shape(shape))
+
+
+def zeros(shape: Any, dtype: Any = None) -> Tensor:
+    """Zeros of ``shape``; floatx by default."""
+    return full(shape, 0, dtypes.as_dtype(dtype))
+
+
+def ones(shape: Any, dtype: Any = None) -> Tensor:
+    """Ones of ``shape``; floatx by default."""
+    return full(shape, 1, dtypes.as_dtype(dtype))
+
+
+def zeros_like(x: Any, dtype: Any = None) -> Tensor:
+    """Zeros of the shape (and dtype) of x."""
+    x = convert(x)
+    return zeros(x.shape, dtype or x.dtype)
+
+
+def ones_like(x: Any, dtype: Any = None) -> Tensor:
+    """Ones of the shape (and dtype) of x."""
+    x = convert(x)
+    return ones(x.shape, dtype or x.dtype)
+
+
+def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    """``fill_value`` in the shape (and dtype) of x."""
+    x = convert(x)
+    return full(x.shape, fill_value, dtype or x.dtype)
+
+
+empty = zeros
+empty_like = zeros_like
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Tensor:
+    """Evenly spaced numbers from start (0 when only one is given) up to, not including, stop."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    dtype = dtypes.as_dtype(dtype) if dtype else dtypes.result_type(start, stop, step)
+    return wrap(np.arange(start, stop, step).astype(dtype))
+
+
+def linspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None
+) -> Any:
+    """``num`` evenly spaced numbers from start to stop."""
+    values, step = np.linspace(np.asarray(start), np.asarray(stop), num, endpoint, True)
+    result = wrap(np.asarray(values, dtypes.as_dtype(dtype)))
+    return (result, float(step)) if retstep else result
+
+
+def logspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: float = 10, dtype: Any = None
+) -> Tensor:
+    """``num`` numbers evenly spaced on a logarithmic scale, from base**start to base**stop."""
+    return wrap(np.asarray(np.logspace(start, stop, num, endpoint, base), dtypes.as_dtype(dtype)))
+
+
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
+    """Ones on the k-th diagonal of an (N, M) matrix of zeros."""
+    return wrap(np.eye(N, M, k, dtypes.as_dtype(dtype)))
+
+
+def identity(n: int, dtype: Any = None) -> Tensor:
+    """The (n, n) identity matrix."""
+    return eye(n, dtype=dtype)
+
+
+def meshgrid(*x: Any, indexing: str = "xy") -> list[Tensor]:
+    """Coordinate matrices from coordinate vectors."""
+    x = [convert(value) for value in x]
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: indexing is 'xy' or 'ij'; received {indexing!r}.")
+    shape = [value.size for value in x]
+    order = [1, 0, *range(2, len(x))] if indexing == "xy" and len(x) > 1 else list(range(len(x)))
+    grids = []
+    for i, value in enumerate(x):
+        spread = [1] * len(x)
+        spread[i] = shape[i]
+        grids.append(transpose(broadcast_to(reshape(value, spread), shape), order))
+    return grids
+
+
+def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
+    """Ones at and below the k-th diagonal."""
+    return wrap(np.tri(N, M, k, dtypes.as_dtype(dtype)))
+
+
+def tril(x: Any, k: int = 0) -> Tensor:
+    """x with zeros above the k-th diagonal of its last two axes."""
+    x = convert(x)
+    return elementwise.where(tri(*x.shape[-2:], k, "bool"), x, wrap(np.zeros((), x.dtype)))
+
+
+def triu(x: Any, k: int = 0) -> Tensor:
+    """x with zeros below the k-th diagonal of its last two axes."""
+    x = convert(x)
+    return elementwise.where(tri(*x.shape[-2:], k - 1, "bool"), wrap(np.zeros((), x.dtype)), x)
+
+
+def copy(x: Any) -> Tensor:
+    """x itself: tensors do not change."""
+    return convert(x)
+
+
+def shape(x: Any) -> tuple[int, ...]:
+    """Extents of x."""
+    return convert(x).shape
+
+
+def ndim(x: Any) -> int:
+    """Number of axes of x."""
+    return convert(x).ndim
+
+
+def size(x: Any) -> int:
+    """Number of elements of x."""
+    return convert(x).size
+
+
+def reshape(x: Any, newshape: Any) -> Tensor:
+    """The elements of x in the same order in another shape; one extent may be -1."""
+    x = convert(x)
+    wanted = _shape(newshape)
+    if -1 in wanted:
+        known = int(np.prod([n for n in wanted if n != -1], dtype=np.int64))
+        if wanted.count(-1) > 1 or known == 0 or x.size % known:
+            raise ShapeError(f"reshape: shape {x.shape} with {x.size} elements does not fit {wanted}.")
+        wanted = tuple(x.size // known if n == -1 else n for n in wanted)
+    return x if wanted == x.shape else movement.reshape(x, shape=wanted)
+
+
+def ravel(x: Any) -> Tensor:
+    """x as a vector."""
+    return reshape(x, (-1,)) if convert(x).size else reshape(x, (0,))
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
+    """Permute the axes; reverse them by default."""
+    x = convert(x)
+    order = tuple(reversed(range(x.ndim))) if axes is None else tuple(axis_of(a, x.ndim, "transpose") for a in axes)
+    return x if order == tuple(range(x.ndim)) else movement.transpose(x, axes=order)
+
+
+def moveaxis(x: Any, source: Any, destination: Any) -> Tensor:
+    """Move axes to other places; the others keep their order."""
+    x = convert(x)
+    source = [axis_of(a, x.ndim, "moveaxis") for a in _shape(source)]
+    destination = [axis_of(a, x.ndim, "moveaxis") for a in _shape(destination)]
+    order = [axis for axis in range(x.ndim) if axis not in source]
+    for place, axis in sorted(zip(destination, source, strict=True)):
+        order.insert(place, axis)
+    return transpose(x, order)
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
+    """Exchange two axes."""
+    x = convert(x)
+    order = list(range(x.ndim))
+    order[axis1], order[axis2] = order[axis2], order[axis1]
+    return transpose(x, order)
+
+
+def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
+    """Insert axes of extent 1."""
+    x = convert(x)
+    count = 1 if isinstance(axis, int) else len(axis)
+    places = axes_of(axis, x.ndim + count, "expand_dims")
+    rest = iter(x.shape)
+    return reshape(x, [1 if i in places else next(rest) for i in range(x.ndim + count)])
+
+
+def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
+    """Remove axes of extent 1 (all of them by default)."""
+    x = convert(x)
+    if axis is None:
+        return reshape(x, [n for n in x.shape if n != 1])
+    axes = axes_of(axis, x.ndim, "squeeze")
+    if any(x.shape[a] != 1 for a in axes):
+        raise ShapeError(f"squeeze: axis {axis} of shape {x.shape} has not extent 1.")
+    return reshape(x, [n for i, n in enumerate(x.shape) if i not in axes])
+
+
+def broadcast_to(x: Any, shape: Any) -> Tensor:
+    """Repeat x along axes of extent 1, and new leading ones, to ``shape``."""
+    x = convert(x)
+    shape = _shape(shape)
+    return x if x.shape == shape else movement.broadcast_to(x, shape=shape)
+
+
+def concatenate(xs: Sequence, axis: int | None = 0) -> Tensor:
+    """Join tensors along an axis that they have."""
+    xs = promote(*xs)
+    if axis is None:
+        xs, axis = [ravel(x) for x in xs], 0
+    if len(xs) == 1:
+        return xs[0]
+    if xs[0].ndim == 0:
+        raise ShapeError("concatenate: scalars have no axis to join along; use stack.")
+    return movement.concatenate(*xs, axis=axis_of(axis, xs[0].ndim, "concatenate"))
+
+
+def stack(x: Sequence, axis: int = 0) -> Tensor:
+    """Join tensors of one shape along a new axis."""
+    x = promote(*x)
+    if any(value.shape != x[0].shape for value in x):
+        raise ShapeError(f"stack: the shapes differ: {', '.join(str(value.shape) for value in x)}.")
+    return concatenate([expand_dims(value, axis) for value in x], axis)
+
+
+def hstack(xs: Sequence) -> Tensor:
+    """Join along the second axis (the first for vectors)."""
+    xs = [reshape(x, (-1,)) if convert(x).ndim == 0 else convert(x) for x in xs]
+    return concatenate(xs, 0 if xs[0].ndim == 1 else 1)
+
+
+def vstack(xs: Sequence) -> Tensor:
+    """Join along the first axis; vectors become rows."""
+    return concatenate([reshape(x, (1, -1)) if convert(x).ndim < 2 else x for x in xs], 0)
+
+
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    """Cut into equal parts, or at the given positions."""
+    x = convert(x)
+    axis = axis_of(axis, x.ndim, "split")
+    extent = x.shape[axis]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        parts = int(indices_or_sections)
+        if parts < 1 or extent % parts:
+            raise ShapeError(f"split: axis {axis} of shape {x.shape} does not divide into {parts} equal parts.")
+        cuts = [extent // parts * i for i in range(1, parts)]
+    else:
+        cuts = [int(i) for i in indices_or_sections]
+    edges = [0, *cuts, extent]
+    return [_slice_axis(x, axis, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+array_split = split
+
+
+def _slice_axis(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+    start, stop = min_of(start, x.shape[axis]), min_of(stop, x.shape[axis])
+    return movement.slice_(
+        x,
+        starts=tuple(start if i == axis else 0 for i in range(x.ndim)),
+        stops=tuple(builtins.max(start, stop) if i == axis else n for i, n in enumerate(x.shape)),
+        steps=(1,) * x.ndim,
+    )
+
+
+def min_of(position: int, extent: int) -> int:
+    """A position along an axis, counted from the front and within it."""
+    return builtins.min(builtins.max(position + extent, 0) if position < 0 else position, extent)
+
+
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Tensor]:
+    """Cut into slices along an axis, and drop it."""
+    x = convert(x)
+    axis = axis_of(axis, x.ndim, "unstack")
+    if num is not None and num != x.shape[axis]:
+        raise ShapeError(f"unstack: axis {axis} of shape {x.shape} has not {num} slices.")
+    return [squeeze(part, axis) for part in split(x, x.shape[axis], axis)] if x.shape[axis] else []
+
+
+def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
+    """Reverse the order of elements along axes (all by default)."""
+    x = convert(x)
+    return movement.flip(x, axes=axes_of(axis, x.ndim, "flip"))
+
+
+def roll(x: Any, shift: Any, axis: Any = None) -> Tensor:
+    """Shift elements along axes; what leaves at one end enters at the other."""
+    x = convert(x)
+    if axis is None:
+        return reshape(roll(ravel(x), shift, 0), x.shape)
+    axes = _shape(axis)
+    for amount, a in zip(pair(shift, len(axes), "roll"), axes, strict=True):
+        a = axis_of(a, x.ndim, "roll")
+        if x.shape[a]:
+            cut = -amount % x.shape[a]
+            x = concatenate([_slice_axis(x, a, cut, x.shape[a]), _slice_axis(x, a, 0, cut)], a)
+    return x
+
+
+def rot90(array: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
+    """Rotate by k·90 degrees in the plane of two axes, from the first towards the second."""
+    x = convert(array)
+    a, b = (axis_of(axis, x.ndim, "rot90") for axis in axes)
+    k %= 4
+    if k == 2:
+        return flip(x, (a, b))
+    if k == 1:
+        return swapaxes(flip(x, b), a, b)
+    return flip(swapaxes(x, a, b), b) if k == 3 else x
+
+
+def tile(x: Any, repeats: Any) -> Tensor:
+    """Repeat the whole of x along each axis."""
+    x = convert(x)
+    repeats = _shape(repeats)
+    rank = builtins.max(x.ndim, len(repeats))
+    repeats = (1,) * (rank - len(repeats)) + repeats
+    extents = (1,) * (rank - x.ndim) + x.shape
+    spread = [n for pair_ in zip((1,) * rank, extents, strict=True) for n in pair_]
+    wide = [n for pair_ in zip(repeats, extents, strict=True) for n in pair_]
+    return reshape(
+        broadcast_to(reshape(x, spread), wide), [r * n for r, n in zip(repeats, extents, strict=True)]
+    )
+
+
+def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
+    """Repeat each element along an axis, all equally or each by its own count."""
+    x = convert(x)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = axis_of(axis, x.ndim, "repeat")
+    if np.ndim(repeats) and np.size(repeats) > 1:
+        from .indexing import take
+
+        return take(x, np.repeat(np.arange(x.shape[axis], dtype=np.int32), np.asarray(repeats)), axis)
+    count = int(np.asarray(repeats).reshape(()))
+    wide = broadcast_to(
+        expand_dims(x, axis + 1), (*x.shape[: axis + 1], count, *x.shape[axis + 1 :])
+    )
+    return reshape(wide, (*x.shape[:axis], x.shape[axis] * count, *x.shape[axis + 1 :]))
+
+
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float | None = None) -> Tensor:
+    """Add elements at the ends of the axes: "constant", "reflect", "symmetric" or "edge"."""
+    x = convert(x)
+    widths = np.asarray(pad_width)
+    if widths.ndim == 0:
+        widths = np.full((x.ndim, 2), int(widths))
+    elif widths.ndim == 1:
+        widths = np.broadcast_to(widths, (x.ndim, 2))
+    if widths.shape != (x.ndim, 2) or (widths < 0).any():
+        raise ShapeError(
+            f"pad: expected one (before, after) pair per axis of shape {x.shape}, not negative; received {pad_width}."
+        )
+    low, high = (tuple(int(n) for n in column) for column in widths.T)
+    if mode == "constant":
+        value = 0 if constant_values is None else float(constant_values)
+        return movement.pad(x, low=low, high=high, interior=(0,) * x.ndim, value=value)
+    if mode not in ("reflect", "symmetric", "edge", "wrap"):
+        raise ValueError(f"pad: mode is 'constant', 'reflect', 'symmetric', 'edge' or 'wrap'; received {mode!r}.")
+    from .indexing import take
+
+    for axis, (before, after) in enumerate(zip(low, high, strict=True)):
+        if before or after:
+            positions = np.pad(np.arange(x.shape[axis], dtype=np.int32), (before, after), mode)
+            x = take(x, positions, axis)
+    return x
+
+
+def slice(inputs: Any, start_indices: Any, shape: Any) -> Tensor:
+    """The block of ``shape`` that starts at ``start_indices`` (which may be tensors)."""
+    x = convert(inputs)
+    extents = _shape(shape)
+    starts = list(start_indices) if not isinstance(start_indices, Tensor) else start_indices
+    if all(isinstance(start, (int, np.integer)) for start in starts):
+        return movement.slice_(
+            x,
+            starts=tuple(int(s) for s in starts),
+            stops=tuple(int(s) + n for s, n in zip(starts, extents, strict=True)),
+            steps=(1,) * x.ndim,
+        )
+    from .indexing import take
+
+    for axis, extent in enumerate(extents):
+        positions = elementwise.add(
+            cast_to(convert(starts[axis]), dtypes.INT32), wrap(np.arange(extent, dtype=np.int32))
+        )
+        x = take(x, positions, axis)
+    return x
+
+
+def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Tensor:
+    """``inputs`` with the block that starts at ``start_indices`` replaced by ``updates``."""
+    from ..primitives import indexing
+
+    x, updates = convert(inputs), convert(updates)
+    updates = cast_to(updates, x.dtype)
+    if updates.shape == x.shape:
+        return updates
+    positions = []
+    for axis, extent in enumerate(updates.shape):
+        along = [1] * x.ndim
+        along[axis] = extent
+        index = elementwise.add(
+            cast_to(convert(start_indices[axis]), dtypes.INT32), wrap(np.arange(extent, dtype=np.int32))
+        )
+        positions.append(broadcast_to(reshape(index, along), updates.shape))
+    return indexing.scatter_set(x, updates, *positions)
+
+
+def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """The diagonal of two axes, as the last axis."""
+    from ..primitives import indexing
+
+    x = moveaxis(x, (axis1, axis2), (0, 1))
+    rows, columns = x.shape[:2]
+    count = builtins.max(0, builtins.min(rows + builtins.min(offset, 0), columns - builtins.max(offset, 0)))
+    along = np.arange(count, dtype=np.int32)
+    picked = indexing.gather(x, wrap(along - builtins.min(offset, 0)), wrap(along + builtins.max(offset, 0)))
+    return moveaxis(picked, 0, -1)
+
+
+def diag(x: Any, k: int = 0) -> Tensor:
+    """The k-th diagonal of a matrix, or the matrix with the vector x as its k-th diagonal."""
+    from ..primitives import indexing
+
+    x = convert(x)
+    if x.ndim == 2:
+        return diagonal(x, k)
+    if x.ndim != 1:
+        raise ShapeError(f"diag: expected a vector or a matrix; received shape {x.shape}.")
+    along = np.arange(x.size, dtype=np.int32)
+    n = x.size + builtins.abs(k)
+    return indexing.scatter_add(
+        x, wrap(along - builtins.min(k, 0)), wrap(along + builtins.max(k, 0)), shape=(n, n)
+    )
+
+
+def broadcast_shape(*shapes: Any) -> tuple[int, ...]:
+    """Common shape of operands of the given shapes."""
+    return broadcast_shapes("broadcast", *map(tuple, shapes))

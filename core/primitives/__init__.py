@@ -1,0 +1,16 @@
+"""The primitives: about eighty ops that everything else is composed of. Importing this declares them."""
+
+from . import contraction, control, convolution, elementwise, indexing, movement, pooling, random_bits, reduction, spectral
+
+__all__ = [
+    "contraction",
+    "control",
+    "convolution",
+    "elementwise",
+    "indexing",
+    "movement",
+    "pooling",
+    "random_bits",
+    "reduction",
+    "spectral",
+]

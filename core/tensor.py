@@ -1,0 +1,305 @@
+"""Tensor: an immutable value with a shape and a dtype, or, while tracing, the name of a value to come."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .errors import DtypeError, TraceError
+
+
+class Tensor:
+    """An immutable n-dimensional array.
+
+    A concrete tensor holds a numpy array; a symbolic one, met while tracing, holds none and stands for output
+    ``index`` of graph node ``node``. A concrete tensor remembers its node only while a gradient may want it.
+
+    >>> t = tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> (t @ t + 1).numpy()
+    array([[ 8., 11.],
+           [16., 23.]], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_array", "dtype", "index", "node", "shape", "watched")
+
+    def __init__(self, array: np.ndarray | None, shape: tuple, dtype: np.dtype, node: Any = None, index: int = 0):
+        self._array = array
+        self.shape = shape
+        self.dtype = dtype
+        self.node = node
+        self.index = index
+        self.watched = False
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+    @property
+    def key(self) -> Any:
+        """What identifies this value in a graph: its node and output index, or the tensor itself."""
+        return (self.node, self.index) if self.node is not None else id(self)
+
+    def numpy(self) -> np.ndarray:
+        """Return the value as a read-only numpy array (no copy)."""
+        view = self._concrete("numpy()").view()
+        view.flags.writeable = False
+        return view
+
+    def item(self) -> bool | int | float:
+        """Return the only element as a Python number."""
+        return self._concrete("item()").item()
+
+    def tolist(self) -> Any:
+        """Return the elements as nested lists."""
+        return self._concrete("tolist()").tolist()
+
+    def astype(self, dtype: Any) -> Tensor:
+        """Return the tensor converted to ``dtype``."""
+        return ops.cast(self, dtype)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Return the tensor with another shape; one extent may be -1."""
+        return ops.reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Return the tensor with permuted axes (reversed without arguments)."""
+        if len(axes) == 1 and not isinstance(axes[0], int):
+            axes = axes[0]
+        return ops.transpose(self, axes or None)
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes reversed."""
+        return ops.transpose(self)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Sum over ``axis``."""
+        return ops.sum(self, axis, keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Mean over ``axis``."""
+        return ops.mean(self, axis, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Maximum over ``axis``."""
+        return ops.max(self, axis, keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Minimum over ``axis``."""
+        return ops.min(self, axis, keepdims)
+
+    def _concrete(self, what: str) -> np.ndarray:
+        if self._array is None:
+            raise TraceError(
+                f"{what} needs the value of a tensor, but this one is symbolic: shape {self.shape}, dtype "
+                f"{self.dtype.name}, made by '{self.node.op.name}' while a function was traced{_user_line()}. Keep "
+                "to tensor operations there (ops.where for a choice by value, ops.cond for a branch), or run it "
+                "eagerly."
+            )
+        return self._array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self._concrete("np.asarray()")
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else self.numpy()
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        name = {"true_divide": "divide", "fabs": "absolute"}.get(ufunc.__name__, ufunc.__name__)
+        function = getattr(ops, name, None)
+        if method == "__call__" and function is not None and not options:
+            return function(*inputs)
+        arrays = [np.asarray(value) if isinstance(value, Tensor) else value for value in inputs]
+        return getattr(ufunc, method)(*arrays, **options)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._concrete("DLPack export").__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._concrete("DLPack export").__dlpack_device__()
+
+    def __bool__(self) -> bool:
+        return bool(self._concrete("bool()"))
+
+    def __int__(self) -> int:
+        return int(self._concrete("int()"))
+
+    def __float__(self) -> float:
+        return float(self._concrete("float()"))
+
+    def __index__(self) -> int:
+        array = self._concrete("use as an index")
+        if array.dtype.kind not in "iu" or array.ndim:
+            raise DtypeError(
+                f"Only an integer scalar can be a Python index; received shape {self.shape} {self.dtype.name}."
+            )
+        return int(array)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("A scalar tensor has no length.")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        if self._array is None:
+            return f"Tensor(symbolic '{self.node.op.name}', shape={self.shape}, dtype={self.dtype.name})"
+        text = np.array2string(self._array, separator=", ", prefix="Tensor(")
+        return f"Tensor({text}, shape={self.shape}, dtype={self.dtype.name})"
+
+    __str__ = __repr__
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __reduce__(self) -> Any:
+        return tensor, (self._concrete("pickling"),)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.get_item(self, index)
+
+    def __neg__(self) -> Tensor:
+        return ops.negative(self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return ops.absolute(self)
+
+    def __invert__(self) -> Tensor:
+        return ops.logical_not(self) if self.dtype.kind == "b" else ops.bitwise_not(self)
+
+    def __round__(self, decimals: int = 0) -> Tensor:
+        return ops.round(self, decimals)
+
+
+def _binary(name: str, reflected: bool) -> Any:
+    def method(self: Tensor, other: Any) -> Any:
+        if not _operand(other):
+            return NotImplemented
+        function = getattr(ops, name)
+        return function(other, self) if reflected else function(self, other)
+
+    method.__name__ = name
+    return method
+
+
+def _operand(value: Any) -> bool:
+    return isinstance(value, (Tensor, int, float, np.ndarray, np.generic, list, tuple)) or hasattr(
+        value, "__tensor__"
+    )
+
+
+def install_operators(cls: type) -> None:
+    """Give ``cls`` Python's arithmetic and comparison operators, computed by :mod:`ops`."""
+    arithmetic = dict(
+        add="add",
+        sub="subtract",
+        mul="multiply",
+        truediv="divide",
+        floordiv="floor_divide",
+        mod="mod",
+        pow="power",
+        matmul="matmul",
+        lshift="left_shift",
+        rshift="right_shift",
+        **{"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"},
+    )
+    for symbol, name in arithmetic.items():
+        setattr(cls, f"__{symbol}__", _binary(name, reflected=False))
+        setattr(cls, f"__r{symbol}__", _binary(name, reflected=True))
+    comparisons = dict(
+        eq="equal", ne="not_equal", lt="less", le="less_equal", gt="greater", ge="greater_equal"
+    )
+    for symbol, name in comparisons.items():
+        setattr(cls, f"__{symbol}__", _binary(name, reflected=False))
+
+
+install_operators(Tensor)
+
+
+def wrap(array: np.ndarray) -> Tensor:
+    """Make a tensor around ``array`` without copying; nobody may write to the array afterwards."""
+    return Tensor(array, array.shape, array.dtype)
+
+
+def tensor(value: Any, dtype: Any = None) -> Tensor:
+    """Make a tensor from numbers, nested lists, an array, a variable, or another tensor.
+
+    Python floats become ``floatx`` (float32), ints int32; numpy arrays keep their dtype. The data are copied, so a
+    later change to ``value`` does not show.
+
+    >>> tensor([1, 2]).dtype.name, tensor(0.5).dtype.name, tensor(np.zeros(2)).dtype.name
+    ('int32', 'float32', 'float64')
+    """
+    if hasattr(value, "__tensor__"):
+        value = value.__tensor__()
+    if isinstance(value, Tensor):
+        return value if dtype is None or value.dtype == dtypes.as_dtype(dtype) else ops.cast(value, dtype)
+    if isinstance(value, (list, tuple)) and _contains_tensor(value):
+        return ops.cast(ops.stack([tensor(item) for item in value]), dtype or _common(value))
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise DtypeError(f"A {type(value).__name__} cannot become a tensor: {error}.") from None
+    if dtype is None:
+        dtype = _default_dtype(value, array)
+    target = dtypes.as_dtype(dtype)
+    if array.dtype.kind in "OUSV":
+        raise DtypeError(
+            f"Expected numbers or booleans for a tensor; received {_describe(value)} of dtype {array.dtype}. "
+            "Text has to be encoded as integers first; ragged lists have to be padded."
+        )
+    return wrap(np.array(array, dtype=target, order="C", copy=True))
+
+
+def _default_dtype(value: Any, array: np.ndarray) -> Any:
+    if hasattr(value, "dtype"):
+        return array.dtype
+    return {"f": None, "i": dtypes.INT32, "u": dtypes.INT32}.get(array.dtype.kind, array.dtype)
+
+
+def _contains_tensor(values: Any) -> bool:
+    return any(
+        isinstance(item, Tensor)
+        or hasattr(item, "__tensor__")
+        or (isinstance(item, (list, tuple)) and _contains_tensor(item))
+        for item in values
+    )
+
+
+def _common(values: Any) -> np.dtype:
+    return dtypes.result_type(*[item if dtypes.weak(item) else tensor(item).dtype for item in values])
+
+
+def _describe(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:57] + "…"
+
+
+def _user_line() -> str:
+    """Where the user's own code was, for the message of an error met while tracing."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for frame in reversed(traceback.extract_stack()):
+        if not os.path.abspath(frame.filename).startswith(package):
+            return f", at {frame.filename}:{frame.lineno}"
+    return ""
+
+
+from . import ops  # noqa: E402  the operators above need the functions, and those need Tensor
