@@ -16,6 +16,7 @@ from .gradients import (
     vjp,
 )
 from .graph import Graph, trace
+from .jit import jit
 from .variable import StateScope, Variable
 
 
@@ -39,6 +40,7 @@ __all__ = [
     "errors",
     "grad",
     "is_symbolic",
+    "jit",
     "jvp",
     "ops",
     "pytree",

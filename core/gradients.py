@@ -42,14 +42,21 @@ class _Recorder:
 
 
 def backpropagate(
-    outputs: Sequence[Tensor], output_gradients: Sequence[Tensor | None], sources: Sequence[Tensor]
+    outputs: Sequence[Tensor],
+    output_gradients: Sequence[Tensor | None],
+    sources: Sequence[Tensor],
+    since: int = 0,
 ) -> list[Tensor | None]:
-    """Return, for each source, the sum over outputs of gradient · d output / d source; None where unconnected."""
+    """Return, for each source, the sum over outputs of gradient · d output / d source; None where unconnected.
+
+    Only nodes with numbers from ``since`` on are followed.
+    """
     wanted = {source.key for source in sources}
-    order, needed = _relevant_nodes([value.node for value in outputs if value.node is not None], wanted)
+    roots = [value.node for value in outputs if value.node is not None]
+    order, needed = _relevant_nodes(roots, wanted, since)
     gradients: dict[Any, Tensor] = {}
     for value, gradient in zip(outputs, output_gradients, strict=True):
-        if gradient is not None:
+        if gradient is not None and is_floating(value.dtype):
             _accumulate(gradients, value.key, gradient)
     for node in reversed(order):
         incoming = tuple(gradients.get((node, i)) for i in range(len(node.specs)))
@@ -74,7 +81,7 @@ def _accumulate(gradients: dict, key: Any, part: Tensor) -> None:
     gradients[key] = part if key not in gradients else elementwise.add(gradients[key], part)
 
 
-def _relevant_nodes(roots: list[Node], wanted: set) -> tuple[list[Node], set[Node]]:
+def _relevant_nodes(roots: list[Node], wanted: set, since: int) -> tuple[list[Node], set[Node]]:
     """Nodes that lie between the wanted values and the roots, in order of computation."""
     order: list[Node] = []
     needed: set[Node] = set()
@@ -86,7 +93,7 @@ def _relevant_nodes(roots: list[Node], wanted: set) -> tuple[list[Node], set[Nod
             if any(v.key in wanted or v.node in needed for v in node.inputs if v.node or v.key in wanted):
                 needed.add(node)
                 order.append(node)
-        elif node not in visited:
+        elif node not in visited and node.serial >= since:
             visited.add(node)
             stack.append((node, True))
             stack.extend((value.node, False) for value in node.inputs if value.node is not None)
@@ -97,6 +104,16 @@ def _watched_copy(value: Any) -> Tensor:
     """A tensor of the same value whose uses can be told from other uses of ``value``."""
     copy = elementwise.identity(tensor(value))
     copy.watched = True
+    return copy
+
+
+def _differentiable_copy(value: Any) -> Tensor:
+    copy = _watched_copy(value)
+    if not is_floating(copy.dtype):
+        raise DtypeError(
+            f"A gradient is asked for by a value of dtype {copy.dtype.name} and shape {copy.shape}; it exists for "
+            "floats only. Cast the argument (3.0, not 3), or choose others with argnums."
+        )
     return copy
 
 
@@ -120,7 +137,9 @@ def vjp(function: Callable, *primals: Any) -> tuple[Any, Callable]:
     def pullback(cotangents: Any) -> tuple:
         given = pytree.flatten(cotangents)
         if len(given) != len(outputs):
-            raise ValueError(f"vjp: expected {len(outputs)} cotangents, one per output; received {len(given)}.")
+            raise ValueError(
+                f"vjp: expected {len(outputs)} cotangents, one per output; received {len(given)}."
+            )
         given = [
             _fitting(tensor(cotangent, output.dtype), output)
             for cotangent, output in zip(given, outputs, strict=True)
@@ -159,7 +178,7 @@ def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux
     @functools.wraps(function)
     def differentiated(*arguments: Any, **options: Any) -> tuple:
         with _Recorder():
-            copies = {i: pytree.map(_watched_copy, arguments[i]) for i in positions}
+            copies = {i: pytree.map(_differentiable_copy, arguments[i]) for i in positions}
             result = function(*(copies.get(i, a) for i, a in enumerate(arguments)), **options)
         loss = tensor(result[0] if has_aux else result)
         _check_scalar(loss)
@@ -210,7 +229,9 @@ def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any,
     12.0
     """
     if len(primals) != len(tangents):
-        raise ValueError(f"jvp: expected one tangent per primal; received {len(primals)} and {len(tangents)}.")
+        raise ValueError(
+            f"jvp: expected one tangent per primal; received {len(primals)} and {len(tangents)}."
+        )
     with _Recorder():
         copies = pytree.map(_watched_copy, tuple(primals))
         result = function(*copies)
@@ -232,14 +253,9 @@ def stop_gradient(value: Any) -> Any:
     return pytree.map(lambda leaf: elementwise.stop_gradient(tensor(leaf)), value)
 
 
-def _detached(value: Tensor) -> Tensor:
-    """The same value without its history, which can then be freed."""
-    return elementwise.stop_gradient(value) if value._array is None else wrap(value._array)
-
-
 def _override(result: Any, inputs: list[Tensor], gradient: Callable) -> Any:
     """Let the tensors of ``result`` have ``gradient`` (a tuple over outputs -> a list over inputs) as theirs."""
-    outputs = [_detached(value) for value in pytree.flatten(result)]
+    outputs = [value.detached() for value in pytree.flatten(result)]
     count = len(outputs)
     op = Op(
         "custom_gradient",
@@ -301,35 +317,41 @@ def checkpoint(function: Callable) -> Callable:
         if not state.recorders:
             return function(*arguments, **options)
         inputs = [tensor(leaf) for leaf in pytree.flatten(arguments)]
-        start = next_serial()
         with _Recorder(), StateScope() as scope:
             copies = [_watched_copy(value) for value in inputs]
+            start = next_serial()
             result = function(*pytree.unflatten(arguments, copies), **options)
         outputs = [tensor(value) for value in pytree.flatten(result)]
         for variable, value in scope.writes.items():
-            variable.assign(_detached(value))
+            variable.assign(value.detached())
         captured = _captured(outputs, start)
         read = [variable for variable, value in scope.reads.items() if value.key in captured]
-        closed_over = [
-            value for key, value in captured.items() if key not in {scope.reads[v].key for v in read}
-        ]
+        known = {value.key for value in (*copies, *(scope.reads[variable] for variable in read))}
+        closed_over = [value for key, value in captured.items() if key not in known]
         held = [*inputs, *(scope.reads[variable] for variable in read)]
 
         def gradient(incoming: tuple) -> list:
             seeds = [g for g in incoming if g is not None]
             guarded = list(barrier(*held, *seeds, count=len(held)))
             again = guarded[len(inputs) :]
-            with _Recorder(), StateScope({**scope.reads, **dict(zip(read, again, strict=True))}):
+            with _Recorder(), _Repetition({**scope.reads, **dict(zip(read, again, strict=True))}):
                 for value in again:
                     value.watched = True
                 copies = [_watched_copy(value) for value in guarded[: len(inputs)]]
+                since = next_serial()
                 repeated = function(*pytree.unflatten(arguments, copies), **options)
             targets = [tensor(value) for value in pytree.flatten(repeated)]
-            return backpropagate(targets, incoming, [*copies, *again, *closed_over])
+            return backpropagate(targets, incoming, [*copies, *again, *closed_over], since)
 
         return _override(pytree.unflatten(result, outputs), [*held, *closed_over], gradient)
 
     return wrapped
+
+
+class _Repetition(StateScope):
+    """The variables as a checkpointed function met them; its reads are not new ones."""
+
+    notes_reads = False
 
 
 def _captured(outputs: list[Tensor], start: int) -> dict[Any, Tensor]:
@@ -339,7 +361,7 @@ def _captured(outputs: list[Tensor], start: int) -> dict[Any, Tensor]:
     stack = list(outputs)
     while stack:
         value = stack.pop()
-        if value.node is None or value.node.serial < start:
+        if value.node is None or value.node.serial < start or value.node.op.reference is None:
             if value.watched or value.node is not None:
                 found[value.key] = value
         elif value.node not in visited:
@@ -384,7 +406,9 @@ class GradientTape:
     def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
         """Gradient of the sum of ``target`` by each of ``sources`` (its structure; None where unconnected)."""
         if self._recorder is None:
-            raise RuntimeError("The tape recorded nothing: compute the target inside `with GradientTape() as tape`.")
+            raise RuntimeError(
+                "The tape recorded nothing: compute the target inside `with GradientTape() as tape`."
+            )
         if self._used and not self._persistent:
             raise RuntimeError(
                 "A GradientTape answers once; make it GradientTape(persistent=True) for several gradients."
@@ -411,8 +435,9 @@ class GradientTape:
 
     def _values(self, source: Any) -> list[Tensor]:
         if not isinstance(source, Variable):
-            return [source]
-        return self._recorder.reads.get(source, [])
+            made = source.node is not None and source.node.op.reference is not None  # not an input of a trace
+            return [source] if made or source.watched else []
+        return [value for value in self._recorder.reads.get(source, []) if value.watched]
 
     def jacobian(self, target: Tensor, source: Any) -> Tensor:
         """Jacobian of ``target`` by one source: shape target.shape + source.shape."""

@@ -72,7 +72,16 @@ class Graph:
             expected = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in self.inputs)
             received = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in given)
             raise TraceError(f"The graph was traced for ({expected}); received ({received}).")
-        values = {symbol.key: value._array for symbol, value in zip(self.inputs, given, strict=True)}
+        if foreign := self.captured():
+            raise TraceError(
+                f"The graph uses {foreign[0]}, a symbolic value of another trace. Pass it in as an argument; values of "
+                "a trace that has ended cannot be used."
+            )
+        return self.run([value._array for value in given])
+
+    def run(self, arrays: list[np.ndarray]) -> Any:
+        """Like calling it, on the arrays for ``inputs`` in order."""
+        values = {symbol.key: array for symbol, array in zip(self.inputs, arrays, strict=True)}
         values.update({symbol.key: variable.value._array for variable, symbol in self.reads.items()})
 
         def look_up(value: Tensor) -> np.ndarray:

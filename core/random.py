@@ -23,6 +23,7 @@ __all__ = [
     "SeedGenerator",
     "bernoulli",
     "beta",
+    "binomial",
     "bits",
     "categorical",
     "dropout",
@@ -100,34 +101,50 @@ def bits(shape: Any, seed: Any = None) -> Tensor:
     return random_bits(_state(seed), shape=_shape(shape))
 
 
-def _unit(shape: Any, dtype: np.dtype, seed: Any, offset: float = 0.0) -> Tensor:
-    """Uniform multiples of 2^-24 (2^-53 for float64) in [0, 1), moved by ``offset`` steps."""
+def _unit(shape: Any, dtype: np.dtype, seed: Any) -> Tensor:
+    """Uniform multiples of 2^-24 in [0, 1) (of 2^-53 for float64, 2^-11 for float16)."""
     if dtype == dtypes.FLOAT64:
         words = bits((2, *_shape(shape)), seed)
         high = ops.cast(words[0] >> np.uint32(5), dtype)  # 27 bits
         low = ops.cast(words[1] >> np.uint32(6), dtype)  # 26 bits
-        return (high * scalar(2.0**26, high) + low + scalar(offset, high)) * scalar(2.0**-53, high)
-    value = ops.cast(bits(shape, seed) >> np.uint32(8), dtypes.FLOAT32)
-    return ops.cast((value + scalar(offset, value)) * scalar(2.0**-24, value), dtype)
+        return (high * scalar(2.0**26, high) + low) * scalar(2.0**-53, high)
+    kept = np.finfo(dtype).nmant + 1
+    value = ops.cast(bits(shape, seed) >> np.uint32(32 - kept), dtype)
+    return value * scalar(2.0**-kept, value)
 
 
-def uniform(
-    shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None, seed: Any = None
-) -> Tensor:
+def _open_unit(shape: Any, dtype: np.dtype, seed: Any) -> Tensor:
+    """Uniform odd multiples of 2^-24 (2^-53 for float64): in (0, 1), symmetric about 1/2; float32 for float16."""
+    if dtype == dtypes.FLOAT64:
+        words = bits((2, *_shape(shape)), seed)
+        high = ops.cast(words[0] >> np.uint32(5), dtype)  # 27 bits
+        low = ops.cast(words[1] >> np.uint32(7), dtype)  # 25 bits
+        return (high * scalar(2.0**25, high) + low + scalar(0.5, high)) * scalar(2.0**-52, high)
+    # One bit less than the mantissa holds: the half is added without rounding, which could reach 1.
+    value = ops.cast(bits(shape, seed) >> np.uint32(9), dtypes.FLOAT32)
+    return (value + scalar(0.5, value)) * scalar(2.0**-23, value)
+
+
+def uniform(shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Uniform numbers in [minval, maxval): minval + (maxval - minval) · (word >> 8) · 2^-24 in float32."""
     dtype = dtypes.as_dtype(dtype)
     if dtype.kind != "f":
-        raise DtypeError(f"uniform: expected a float dtype; received {dtype.name}. Integers come from randint.")
+        raise DtypeError(
+            f"uniform: expected a float dtype; received {dtype.name}. Integers come from randint."
+        )
     unit = _unit(shape, dtype, seed)
     if minval == 0 and maxval == 1:
         return unit
-    return unit * (maxval - minval) + minval
+    value = unit * (maxval - minval) + minval
+    if dtypes.weak(minval) and dtypes.weak(maxval):  # the sum may have been rounded up to maxval
+        value = ops.minimum(value, wrap(np.nextafter(dtype.type(maxval), dtype.type(minval))))
+    return ops.cast(value, dtype)
 
 
 def normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal numbers, by the inverse of the distribution function of a uniform draw."""
     dtype = dtypes.as_dtype(dtype)
-    unit = _unit(shape, dtype, seed, offset=0.5)  # never 0 or 1, symmetric about 1/2
+    unit = _open_unit(shape, dtype, seed)
     standard = ops.erfinv(unit * 2 - 1) * float(np.sqrt(2))
     return ops.cast(standard * stddev + mean, dtype)
 
@@ -138,7 +155,7 @@ def truncated_normal(
     """Normal numbers within two standard deviations of the mean (others are never drawn)."""
     dtype = dtypes.as_dtype(dtype)
     edge = 0.9544997361036416  # erf(2 / sqrt(2))
-    unit = _unit(shape, dtype, seed, offset=0.5)
+    unit = _open_unit(shape, dtype, seed)
     standard = ops.erfinv((unit * 2 - 1) * edge) * float(np.sqrt(2))
     return ops.cast(ops.clip(standard, -2.0, 2.0) * stddev + mean, dtype)
 
@@ -147,7 +164,9 @@ def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: An
     """Integers in [minval, maxval): minval + word mod (maxval - minval)."""
     span = int(maxval) - int(minval)
     if not 0 < span <= 1 << 32:
-        raise ValueError(f"randint: expected minval < maxval, at most 2^32 apart; received {minval} and {maxval}.")
+        raise ValueError(
+            f"randint: expected minval < maxval, at most 2^32 apart; received {minval} and {maxval}."
+        )
     words = bits(shape, seed)
     if span < 1 << 32:
         words = words % np.uint32(span)
@@ -164,12 +183,14 @@ def bernoulli(shape: Any, p: Any = 0.5, dtype: Any = None, seed: Any = None) -> 
 
 def gumbel(shape: Any, dtype: Any = None, seed: Any = None) -> Tensor:
     """Standard Gumbel numbers, -log(-log(u))."""
-    return -ops.log(-ops.log(_unit(shape, dtypes.as_dtype(dtype), seed, offset=0.5)))
+    dtype = dtypes.as_dtype(dtype)
+    return ops.cast(-ops.log(-ops.log(_open_unit(shape, dtype, seed))), dtype)
 
 
 def exponential(shape: Any, scale: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Exponential numbers of mean ``scale``."""
-    return -ops.log(_unit(shape, dtypes.as_dtype(dtype), seed, offset=0.5)) * scale
+    dtype = dtypes.as_dtype(dtype)
+    return ops.cast(-ops.log(_open_unit(shape, dtype, seed)) * scale, dtype)
 
 
 def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
@@ -191,9 +212,7 @@ def permutation(x: Any, axis: int = 0, seed: Any = None) -> Tensor:
 shuffle = permutation
 
 
-def dropout(
-    inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None
-) -> Tensor:
+def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Tensor:
     """Zero each element with probability ``rate`` and scale the others by 1 / (1 - rate); Srivastava et al. (2014)."""
     x = ops.convert_to_tensor(inputs)
     if not 0 <= rate < 1:
@@ -218,15 +237,24 @@ def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Tensor
     c = 1 / ops.sqrt(9 * d)
     generator = seed if not isinstance(seed, (int, np.integer)) else SeedGenerator(int(seed))
     x = normal((trials, *shape), dtype=dtype, seed=generator)
-    u = _unit((trials, *shape), dtype, generator, offset=0.5)
+    u = _open_unit((trials, *shape), dtype, generator)
     v = ops.power(1 + c * x, 3)
     positive = v > 0
     safe = ops.where(positive, v, 1.0)
     accepted = ops.logical_and(positive, ops.log(u) < 0.5 * x * x + d - d * safe + d * ops.log(safe))
     first = ops.argmax(ops.cast(accepted, "int32"), 0)
     value = d * ops.take_along_axis(safe, ops.expand_dims(first, 0), 0)[0]
-    boost = ops.power(_unit(shape, dtype, generator, offset=0.5), 1 / alpha)
+    boost = ops.cast(ops.power(_open_unit(shape, dtype, generator), 1 / alpha), dtype)
     return ops.where(alpha < 1, value * boost, value)
+
+
+def binomial(shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> Tensor:
+    """Number of successes in ``counts`` (known numbers) trials that succeed with ``probabilities``; one draw a trial."""
+    counts = np.asarray(counts)
+    trials = int(counts.max(initial=0))
+    success = _unit((trials, *_shape(shape)), dtypes.FLOAT32, seed) < probabilities
+    taken = np.arange(trials).reshape(-1, *[1] * len(_shape(shape))) < counts
+    return ops.cast(ops.sum(ops.logical_and(success, taken), 0), dtypes.as_dtype(dtype))
 
 
 def beta(shape: Any, alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import traceback
+import sys
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,9 @@ class Tensor:
 
     __slots__ = ("__weakref__", "_array", "dtype", "index", "node", "shape", "watched")
 
-    def __init__(self, array: np.ndarray | None, shape: tuple, dtype: np.dtype, node: Any = None, index: int = 0):
+    def __init__(
+        self, array: np.ndarray | None, shape: tuple, dtype: np.dtype, node: Any = None, index: int = 0
+    ):
         self._array = array
         self.shape = shape
         self.dtype = dtype
@@ -51,6 +52,10 @@ class Tensor:
     def key(self) -> Any:
         """What identifies this value in a graph: its node and output index, or the tensor itself."""
         return (self.node, self.index) if self.node is not None else id(self)
+
+    def detached(self) -> Tensor:
+        """The same value without its history, which can then be freed: a constant for gradients."""
+        return wrap(self._array) if self._array is not None else ops.stop_gradient(self)
 
     def numpy(self) -> np.ndarray:
         """Return the value as a read-only numpy array (no copy)."""
@@ -125,6 +130,11 @@ class Tensor:
         arrays = [np.asarray(value) if isinstance(value, Tensor) else value for value in inputs]
         return getattr(ufunc, method)(*arrays, **options)
 
+    def __array_function__(self, function: Any, types: Any, arguments: tuple, options: dict) -> Any:
+        if function in (np.shape, np.ndim, np.size):  # known of a symbolic tensor too
+            return function.__wrapped__(*arguments, **options)
+        return function(*_arrays(arguments), **_arrays(options))
+
     def __dlpack__(self, **options: Any) -> Any:
         return self._concrete("DLPack export").__dlpack__(**options)
 
@@ -183,10 +193,19 @@ class Tensor:
         return ops.absolute(self)
 
     def __invert__(self) -> Tensor:
-        return ops.logical_not(self) if self.dtype.kind == "b" else ops.bitwise_not(self)
+        return ops.bitwise_not(self)
 
     def __round__(self, decimals: int = 0) -> Tensor:
         return ops.round(self, decimals)
+
+
+def _arrays(tree: Any) -> Any:
+    """Containers with numpy arrays in the place of tensors and variables."""
+    if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
+        return type(tree)(_arrays(item) for item in tree)
+    if isinstance(tree, dict):
+        return {key: _arrays(item) for key, item in tree.items()}
+    return np.asarray(tree) if isinstance(tree, Tensor) or hasattr(tree, "__tensor__") else tree
 
 
 def _binary(name: str, reflected: bool) -> Any:
@@ -258,13 +277,20 @@ def tensor(value: Any, dtype: Any = None) -> Tensor:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise DtypeError(f"A {type(value).__name__} cannot become a tensor: {error}.") from None
-    if dtype is None:
-        dtype = _default_dtype(value, array)
-    target = dtypes.as_dtype(dtype)
-    if array.dtype.kind in "OUSV":
+    if array.dtype.kind not in "fiub":
         raise DtypeError(
             f"Expected numbers or booleans for a tensor; received {_describe(value)} of dtype {array.dtype}. "
             "Text has to be encoded as integers first; ragged lists have to be padded."
+        )
+    target = dtypes.as_dtype(_default_dtype(value, array) if dtype is None else dtype)
+    if (
+        dtype is None
+        and array.dtype != target == dtypes.INT32
+        and array.size
+        and not (-(2**31) <= array.min() and array.max() < 2**31)
+    ):
+        raise DtypeError(
+            f"Python integers become int32, which {_describe(value)} does not fit; say dtype='int64'."
         )
     return wrap(np.array(array, dtype=target, order="C", copy=True))
 
@@ -295,10 +321,13 @@ def _describe(value: Any) -> str:
 
 def _user_line() -> str:
     """Where the user's own code was, for the message of an error met while tracing."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    for frame in reversed(traceback.extract_stack()):
-        if not os.path.abspath(frame.filename).startswith(package):
-            return f", at {frame.filename}:{frame.lineno}"
+    package = __name__.partition(".")[0]
+    frame = sys._getframe()
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module != package and not module.startswith(package + "."):
+            return f", at {frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
     return ""
 
 

@@ -11,6 +11,18 @@ from .op import state
 from .tensor import Tensor, install_operators, tensor, wrap
 
 
+class _Changes:
+    """Counts reads and assignments of variables outside of traces: compiled code then has to look where they are."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+changes = _Changes()
+
+
 class Variable:
     """A mutable cell that holds one tensor of fixed shape and dtype.
 
@@ -26,7 +38,7 @@ class Variable:
     array([2., 3.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_value", "constraint", "name", "path", "regularizer", "trainable")
+    __slots__ = ("__weakref__", "_shared", "_value", "constraint", "name", "path", "regularizer", "trainable")
 
     def __init__(self, value: Any, dtype: Any = None, trainable: bool = True, name: str = "variable"):
         initial = tensor(value, dtype)
@@ -36,6 +48,7 @@ class Variable:
                 "is traced. Build the layer, or call it once, outside."
             )
         self._value = wrap(initial._array)
+        self._shared = True  # whether others may hold the array too
         self.name = name
         self.path = name
         self.trainable = trainable
@@ -45,15 +58,30 @@ class Variable:
     @property
     def value(self) -> Tensor:
         """The tensor held now (inside a trace: the symbolic one)."""
-        value = state.variable_scopes[-1].read(self) if state.variable_scopes else self._value
+        value = state.variable_scopes[-1].read(self) if state.variable_scopes else self._read()
         if state.recorders:
-            if self.trainable and value._array is not None:
+            if self.trainable:
                 value.watched = True
-            for recorder in state.recorders:
-                recorder.note_read(self, value)
+            if not state.variable_scopes or state.variable_scopes[-1].notes_reads:
+                for recorder in state.recorders:
+                    recorder.note_read(self, value)
         return value
 
     __tensor__ = value.fget
+
+    def _read(self) -> Tensor:
+        changes.count += 1
+        self._shared = True
+        return self._value
+
+    def storage(self, writable: bool) -> np.ndarray:
+        """The array that holds the value, for compiled code; to be written to only if asked for as ``writable``."""
+        array = self._value._array
+        if not array.flags.c_contiguous or (writable and self._shared):
+            array = np.array(array, order="C")
+            self._value = wrap(array)
+            self._shared = False
+        return array
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,6 +111,7 @@ class Variable:
         return self.value.__array__(dtype, copy)
 
     __array_ufunc__ = Tensor.__array_ufunc__
+    __array_function__ = Tensor.__array_function__
 
     def assign(self, value: Any) -> Tensor:
         """Replace the value; the shape must fit and the dtype is converted. Returns the new value."""
@@ -95,13 +124,16 @@ class Variable:
             new = tensor(new, self.dtype)
         scopes = state.variable_scopes
         if scopes:
-            scopes[-1].write(self, new)
+            # As outside of scopes, an assigned value is a new start for gradients.
+            scopes[-1].write(self, new.detached() if state.recorders else new)
         elif new._array is None:
             raise TraceError(
                 f"A symbolic value was assigned to variable '{self.path}' outside of its trace. Values made while a "
                 "function is traced cannot leave it, except as its results."
             )
         else:
+            changes.count += 1
+            self._shared = True
             self._value = wrap(new._array)
         return new
 
@@ -133,8 +165,23 @@ class Variable:
     def __float__(self) -> float:
         return float(self.value)
 
+    def __index__(self) -> int:
+        return self.value.__index__()
+
     def __neg__(self) -> Tensor:
         return -self.value
+
+    def __pos__(self) -> Tensor:
+        return self.value
+
+    def __abs__(self) -> Tensor:
+        return abs(self.value)
+
+    def __invert__(self) -> Tensor:
+        return ~self.value
+
+    def __round__(self, decimals: int = 0) -> Tensor:
+        return round(self.value, decimals)
 
     def __hash__(self) -> int:
         return id(self)
@@ -163,6 +210,8 @@ class StateScope:
     (5.0, 1.0, 5.0)
     """
 
+    notes_reads = True  # whether gradient tapes hear of the reads inside
+
     def __init__(self, initial: dict[Variable, Tensor] | None = None):
         self.reads: dict[Variable, Tensor] = dict(initial or {})
         self.writes: dict[Variable, Tensor] = {}
@@ -179,7 +228,7 @@ class StateScope:
         """Value at the first read: what the scope outside says."""
         scopes = state.variable_scopes
         position = scopes.index(self)
-        return scopes[position - 1].read(variable) if position else variable._value
+        return scopes[position - 1].read(variable) if position else variable._read()
 
     def write(self, variable: Variable, value: Tensor) -> None:
         """Note an assignment."""
@@ -191,4 +240,3 @@ class StateScope:
 
     def __exit__(self, *exception: Any) -> None:
         state.variable_scopes.remove(self)
-

@@ -1,471 +1,235 @@
-"""Matrix products and convolutions from one register-blocked micro-kernel.
-
-A tile of the result, some rows by a few vectors, stays in registers while the micro-kernel walks over the summed
-index: one element of each row of A, spread over a vector, times the vectors of one row of B. B is first packed into
-panels that fit the first-level cache; A is read where it lies:
-
-- a matrix product has row r at `a + r * row_stride`;
-- a convolution has one row per output pixel. In NHWC data the elements under one row of the filter are contiguous, so
-  a pixel needs an address and a list of runs, not a copy of its window. Padding is handled by copying the rows of a
-  task, with a margin of zeros, to the thread's scratch memory, where they stay in the second-level cache;
-- the input gradient is the same walk over the output gradient with the filter turned round; with strides, each
-  residue of the output position has its own taps;
-- the filter gradient has one row per filter tap and channel, and walks over pixels.
-
-Results are `Contraction`s: kernels in order, with the buffers that each takes by name.
-"""
+"""Matrix products, batched and in any layout."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from . import emit_llvm
-from .loops import Builder, Module, Type, Value, f32, i32, index
+from .loops import Builder, Module, Type, Value, f32, index
 from .native import Kernel
+from .tiles import (
+    BLOCK_BYTES,
+    LEAST_SPLITS,
+    LEAST_TASKS,
+    PANEL_DEPTH,
+    PANEL_GROUP,
+    Contraction,
+    Epilogue,
+    Place,
+    Scratch,
+    Step,
+    Sweep,
+    Tile,
+    ceil_div,
+    choose_tile,
+    digits,
+    even_share,
+    extra_names,
+    pack,
+    sum_of_splits,
+)
 
-PANEL_DEPTH = 320  # most rows of a packed panel: 320 x 16 floats leave a third of a 32 KB first-level cache
-BLOCK_BYTES = 160 << 10  # what a task keeps of A, and of unfinished sums, in the second-level cache
-LEAST_TASKS = 8  # enough for threads of uneven speed to finish together
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One kernel and the names of its buffers: those of the contraction, "work", and "extra0", "extra1", …"""
-
-    kernel: Kernel
-    buffers: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Contraction:
-    """Kernels to run in order, and the bytes of the buffer "work" that they share."""
-
-    steps: tuple[Step, ...]
-    work: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where an epilogue stands: element (row, column…column + lanes) of matrix `batch` of the result.
-
-    For a convolution a row is a pixel, (image * height + y) * width + x, and a column is a channel.
-    """
-
-    batch: Value
-    row: Value
-    column: Value
-
-
-Epilogue = Callable[[Builder, Value, Place, list[Value]], Value]  # (b, vector, place, extra buffers) -> vector
-
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-    """What the micro-kernel holds in registers: `rows` x `vectors` vectors of `lanes` elements."""
-
-    type: Type
-    lanes: int
-    rows: int
-    vectors: int
-    row_step: int = 0  # elements from one row of B to the next; 0 for a packed panel
-    columns: int = 0  # columns of an unpacked B that may be read; 0 for all
-
-    @property
-    def step(self) -> int:
-        return self.row_step or self.width
-
-    @property
-    def width(self) -> int:
-        return self.lanes * self.vectors
-
-    @property
-    def vector(self) -> Type:
-        return self.type.vector(self.lanes)
-
-    def narrowed(self, width: int) -> Tile:
-        """The tile for a last panel of `width` columns."""
-        return dataclasses.replace(self, vectors=-(-width // self.lanes))
-
-    def unpacked(self, row_step: int, columns: int) -> Tile:
-        """The tile that reads `columns` columns of B where they lie."""
-        return dataclasses.replace(self, row_step=row_step, columns=columns)
-
-    def load(self, b: Builder, source: Value, at, v: int, columns: int) -> Value:
-        """Vector `v` of a row of B that begins at element `at`; past `columns` its lanes are arbitrary."""
-        part = min(self.lanes, columns - v * self.lanes)
-        value = b.load(self.type.vector(part), source, at + v * self.lanes)
-        return value if part == self.lanes else b.shuffle(value, value, [min(i, part - 1) for i in range(self.lanes)])
-
-
-def choose_tile(type_: Type, m: int, n: int) -> Tile:
-    """Pick the register block that wastes least on an m x n result, by counting multiply-adds and loads."""
-    lanes = emit_llvm.vector_bytes() // type_.size
-    registers = emit_llvm.vector_registers()
-
-    def cycles(rows: int, vectors: int) -> float:
-        return max(rows * vectors / 2, 4.0, (rows + vectors) / 2) + 0.1  # 2 a cycle, 4 cycles until a sum is ready
-
-    def cost(rows: int, vectors: int) -> float:
-        full, tail = divmod(n, lanes * vectors)
-        across = full * cycles(rows, vectors) + (cycles(rows, -(-tail // lanes)) if tail else 0)
-        return -(-m // rows) * across
-
-    shapes = [(r, v) for v in (2, 3, 1, 4) for r in range(registers, 0, -1) if r * v + v + 1 <= registers]
-    rows, vectors = min(shapes, key=lambda shape: cost(*shape))
-    return Tile(type_, lanes, rows, vectors)
-
-
-# -- the micro-kernel ------------------------------------------------------------------------------------------------
-
-
-def _multiply_add(b: Builder, tile: Tile, sums: list[Value], rows: list[Value], at: Value, panel: Value, k) -> None:
-    """sums += (element `at` of each row) x (row `k` of the panel)."""
-    columns = [tile.load(b, panel, k, v, tile.columns or tile.width) for v in range(tile.vectors)]
-    for r, row in enumerate(rows):
-        element = b.splat(b.load(tile.type, row, at), tile.lanes)
-        for v, column in enumerate(columns):
-            sums[r * tile.vectors + v] = b.fma(element, column, sums[r * tile.vectors + v])
-
-
-def _run(b: Builder, tile: Tile, state: list[Value], rows: list[Value], length, stride: int) -> None:
-    """Walk `length` elements, `stride` apart, of every row; `state` is the sums and the position in the panel."""
-    unroll = 4
-
-    def walk(lo, hi, count: int) -> None:
-        with b.loop(lo, hi, count * stride, carry=state, vectorize=False) as (k, inner):
-            for u in range(count):
-                _multiply_add(b, tile, inner, rows, k + u * stride, inner[-1], u * tile.step)
-            inner[-1] = b.offset(tile.type, inner[-1], count * tile.step)
-        state[:] = inner
-
-    if isinstance(length, int) and length <= 2 * unroll:
-        for u in range(length):
-            _multiply_add(b, tile, state, rows, b.const(index, u * stride), state[-1], u * tile.step)
-        state[-1] = b.offset(tile.type, state[-1], length * tile.step)
-        return
-    length = length if isinstance(length, Value) else b.const(index, length)
-    whole = length - length % unroll if length.const is None else b.const(index, length.const // unroll * unroll)
-    walk(0, whole * stride, unroll)
-    if length.const is None or length.const % unroll:
-        walk(whole * stride, length * stride, 1)
+Strides = Sequence[int]
 
 
 @dataclasses.dataclass
-class Runs:
-    """The stretches of A that one block of the summed index covers: (offset, length) pairs from a constant table."""
+class _Blocking:
+    """How a product is cut: tasks of `rows` x `panels`, each with a share of k, taken `depth` at a time."""
 
-    table: Value
-    lo: Value | int
-    hi: Value | int
-    stride: int = 1
+    tile: Tile
+    splits: int  # of k
+    k_share: int
+    depth: int
+    rows: int
+    panels: int
+    tasks: tuple[int, int, int, int]  # matrices, splits, row blocks, panel blocks
 
-
-def _accumulate(b: Builder, tile: Tile, sums: list[Value], rows: list[Value], panel: Value, runs) -> list[Value]:
-    """Add to the sums; `runs` is a length with its stride, a list of (offset, length), or `Runs`."""
-    state = [*sums, panel]
-    if isinstance(runs, Runs):
-        with b.loop(runs.lo, runs.hi, carry=state, vectorize=False) as (s, inner):
-            offset, length = (b.cast(b.load(i32, runs.table, s * 2 + j), index) for j in range(2))
-            _run(b, tile, inner, [b.offset(tile.type, row, offset) for row in rows], length, runs.stride)
-        state = inner
-    elif isinstance(runs, list):
-        for offset, length in runs:
-            _run(b, tile, state, [b.offset(tile.type, row, offset) for row in rows], length, 1)
-    else:
-        _run(b, tile, state, rows, *runs)
-    return state[:-1]
+    @property
+    def whole(self) -> bool:
+        """Whether a task's share of k is one block."""
+        return self.k_share <= self.depth
 
 
-def _instructions(b: Builder, write: Callable[[], None]) -> int:
-    """Count the instructions that `write` would emit."""
-    saved = b.lines, b._block
-    b.lines = []
-    write()
-    count = len(b.lines)
-    b.lines, b._block = saved
-    return count
+def _choose_blocking(m: int, n: int, k: int, matrices: int, type_: Type, least: int) -> _Blocking:
+    tile = choose_tile(type_, m, n)
+    splits = 1
+    if k >= 4096 and m * n < LEAST_TASKS << 13:  # too few tiles to share out: share out the summed index
+        splits = min(ceil_div(LEAST_SPLITS, matrices), k // 1024)
+    k_share = 8 * ceil_div(ceil_div(k, splits), 8)
+    depth = 8 * ceil_div(ceil_div(k_share, ceil_div(k_share, PANEL_DEPTH)), 8)
+    most = min(BLOCK_BYTES // (depth * type_.size * tile.rows), 256 // tile.rows)
+    rows = tile.rows * even_share(ceil_div(m, tile.rows), most)
+    all_panels = panels = ceil_div(n, tile.width)
+    if k_share > depth:
+        panels = max(1, min(panels, BLOCK_BYTES // (rows * tile.width * type_.size)))
 
+    def tasks() -> tuple[int, int, int, int]:
+        return matrices, ceil_div(k, k_share), ceil_div(m, rows), ceil_div(all_panels, panels)
 
-def _write_rows(b: Builder, tile: Tile, source: Value, first, count, finish) -> None:
-    """Hand rows first..count, which lie one after the other at `source`, to `finish(value, row, vector)`."""
-    with b.loop(first, count, vectorize=False) as row:
-        for v in range(tile.vectors):
-            finish(b.load(tile.vector, source, (row - first) * tile.width + v * tile.lanes), row, v)
-
-
-def _tiles(b: Builder, tile: Tile, count: Value, row_address, panel: Value, runs, sums_at: Value, finish=None) -> None:
-    """Go down one panel: every tile of the `count` rows.
-
-    Without `finish` the tiles' sums are taken up from `sums_at` and put back there. With it they start at zero and go
-    to `finish(value, row, vector)`; `sums_at` is then room for one tile. Rows past the last are computed from the last
-    one and thrown away.
-    """
-    cells = range(tile.rows * tile.vectors)
-    light = finish and _instructions(b, lambda: finish(b.const(tile.vector, 0), count, 0)) <= 16
-    with b.loop(0, count, tile.rows, vectorize=False) as first:
-        rows = [row_address(b.minimum(first + r, count - 1)) for r in range(tile.rows)]
-        if finish:
-            home, sums = sums_at, [b.const(tile.vector, 0) for _ in cells]
+    while math.prod(tasks()) < least:
+        work = rows * panels * tile.width * k_share
+        if panels > 1 and work > 1 << 19:
+            panels = even_share(all_panels, ceil_div(panels, 2))
+        elif rows >= 8 * tile.rows and work > 1 << 20:
+            rows = tile.rows * ceil_div(rows, 2 * tile.rows)
         else:
-            home = b.offset(tile.type, sums_at, first * tile.width)
-            sums = [b.load(tile.vector, home, cell * tile.lanes) for cell in cells]
-        sums = _accumulate(b, tile, sums, rows, panel, runs)
-
-        def keep(sums=sums, home=home) -> None:
-            for cell in cells:
-                b.store(sums[cell], home, cell * tile.lanes)
-
-        if not finish:
-            keep()
-        elif not light:
-            keep()
-            _write_rows(b, tile, home, first, b.minimum(first + tile.rows, count), finish)
-        else:
-            with b.if_(first + tile.rows <= count) as whole:
-                for cell in cells:
-                    finish(sums[cell], first + cell // tile.vectors, cell % tile.vectors)
-            with whole.otherwise():
-                keep()
-                _write_rows(b, tile, home, first, count, finish)
+            break
+    return _Blocking(tile, ceil_div(k, k_share), k_share, depth, rows, panels, tasks())
 
 
-# -- packing ---------------------------------------------------------------------------------------------------------
-
-
-def _transpose(b: Builder, rows: list[Value]) -> list[Value]:
-    """Transpose a square of vectors in registers."""
-    lanes, rows = len(rows), [*rows]
-    half = lanes // 2
-    while half:
-        upper = [lane if not lane & half else lanes + (lane ^ half) for lane in range(lanes)]
-        lower = [lane | half if not lane & half else lanes + lane for lane in range(lanes)]
-        for i in range(lanes):
-            if not i & half:
-                x, y = rows[i], rows[i | half]
-                rows[i], rows[i | half] = b.shuffle(x, y, upper), b.shuffle(x, y, lower)
-        half //= 2
-    return rows
-
-
-def _pack(b: Builder, tile: Tile, width: int, panel: Value, source: Value, count: Value, strides: tuple[int, int]) -> None:
-    """panel[k][j] = source[k * strides[0] + j * strides[1]] for k < count, j < width; further columns are arbitrary."""
-    down, across = strides
-    scalar, lanes = tile.type, tile.lanes
-    if across == 1:
-        with b.loop(0, count, vectorize=False) as k:
-            for v in range(tile.vectors):
-                b.store(tile.load(b, source, k * down, v, width), panel, k * tile.width + v * lanes)
-        return
-    done = b.const(index, 0)
-    if down == 1:
-        done = count - count % lanes
-        with b.loop(0, done, lanes, vectorize=False) as k:
-            for v in range(tile.vectors):
-                columns = [min(v * lanes + lane, width - 1) * across for lane in range(lanes)]
-                square = [b.load(tile.vector, source, k + column) for column in columns]
-                for i, row in enumerate(_transpose(b, square)):
-                    b.store(row, panel, (k + i) * tile.width + v * lanes)
-    with b.loop(done, count, vectorize=False) as k:
-        for j in range(width):
-            b.store(b.load(scalar, source, k * down + j * across), panel, k * tile.width + j)
-
-
-class _Scratch:
-    """Hands out pieces of a thread's scratch memory while a kernel is written."""
-
-    def __init__(self, b: Builder, base: Value, type_: Type):
-        self._b, self._base, self._type, self.size = b, base, type_, 0
-
-    def take(self, elements: int) -> Value:
-        pointer = self._b.offset(self._type, self._base, self.size // self._type.size)
-        self.size += -(-elements * self._type.size // 64) * 64
-        return pointer
-
-
-def _panels(b: Builder, tile: Tile, n: int, lo: Value, hi: Value, body) -> None:
-    """Call body(panel number, its tile, its width) for panels lo..hi of n columns; the last may be narrower."""
-    full, tail = divmod(n, tile.width)
-    if full:
-        with b.loop(lo, b.minimum(hi, full), vectorize=False) as p:
-            body(p, tile, tile.width)
-    if tail:
-        with b.if_(hi > full):
-            body(b.const(index, full), tile.narrowed(tail), tail)
-
-
-def _finisher(b: Builder, tile: Tile, width: int, column: Value, store):
-    """Turn `store(value, row, column)` into what `_tiles` calls, with the lanes past `width` cut off."""
-
-    def finish(value: Value, row: Value, v: int) -> None:
-        part = min(tile.lanes, width - v * tile.lanes)
-        if part < tile.lanes:
-            value = b.shuffle(value, value, range(part))
-        store(value, row, column + v * tile.lanes)
-
-    return finish
-
-
-def _split(total: int, parts: int) -> int:
-    """The size of the pieces when `total` is cut into `parts` of nearly equal size."""
-    return max(1, -(-total // max(1, parts)))
-
-
-def _digits(task: Value, sizes: Sequence[int]) -> list[Value]:
-    """Take a task number apart: the last size runs fastest."""
-    digits = []
-    for size in reversed(sizes[1:]):
-        digits.append(task % size)
-        task = task // size
-    return [task, *reversed(digits)]
-
-
-# -- matrix products -------------------------------------------------------------------------------------------------
-
-
-def _batch_offset(b: Builder, number: Value, batch: Sequence[int], strides: Sequence[int]) -> Value:
+def _matrix_offset(b: Builder, number: Value, batch: Sequence[int], strides: Strides) -> Value:
     """Where matrix `number` of an operand begins."""
     offset = b.const(index, 0)
     if batch:
-        for digit, stride in zip(_digits(number, batch), strides, strict=True):
-            if stride:
-                offset = offset + digit * stride
+        for digit, stride in zip(digits(number, batch), strides, strict=False):
+            offset = offset + digit * stride if stride else offset
     return offset
-
-
-def _sum_of_splits(
-    splits: int, shape: tuple[int, int, int], address, type_: Type, epilogue: Epilogue | None, extras: int
-) -> Step:
-    """The kernel that adds up `splits` partial results in "work", each of `shape` (matrices, rows, columns)."""
-    matrices, m, n = shape
-    lanes = emit_llvm.vector_bytes() // type_.size
-    module = Module()
-    with module.kernel("kernel", 2 + extras) as (b, (work, out, *more), lo, hi, _):
-        with b.loop(lo, hi, vectorize=False) as line:
-            matrix, row = _digits(line, (matrices, m))
-
-            def total(column: Value, width: int) -> None:
-                value = b.const(type_.vector(width), 0)
-                for split in range(splits):
-                    value = value + b.load(type_.vector(width), work, (line + split * matrices * m) * n + column)
-                if epilogue:
-                    value = epilogue(b, value, Place(matrix, row, column), more)
-                b.store(value, out, address(b, matrix, row) + column)
-
-            with b.loop(0, n - n % lanes, lanes, vectorize=False) as column:
-                total(column, lanes)
-            if n % lanes:
-                total(b.const(index, n - n % lanes), n % lanes)
-    names = ("work", "out", *(f"extra{i}" for i in range(extras)))
-    return Step(Kernel(module.text(), matrices * m, max(1, 8192 // n), 0, "blocks"), names)
 
 
 def matmul(
     m: int,
     n: int,
     k: int,
-    a: Sequence[int],
-    b_strides: Sequence[int],
-    c: Sequence[int],
+    a: Strides,
+    b: Strides,
+    c: Strides,
     batch: Sequence[int] = (),
     type_: Type = f32,
     epilogue: Epilogue | None = None,
     extras: int = 0,
 ) -> Contraction:
-    """C = A B: (*batch, m, k) x (*batch, k, n) -> (*batch, m, n), in any layout.
+    """C = A B: (*batch, m, k) x (*batch, k, n) -> (*batch, m, n), in any layout. Buffers: "a", "b", "out".
 
-    `a`, `b_strides` and `c` are the strides in elements of the three operands, batch dimensions first; a transposed
-    operand has its last two exchanged, a broadcast one a zero. C's last stride must be 1. Buffers: "a", "b", "out".
+    `a`, `b` and `c` are the strides in elements of the three operands, batch dimensions first: a transposed
+    operand has its last two exchanged, a broadcast one a zero. C's last stride must be 1. The epilogue is
+    applied to vectors of the result on their way to memory; it may read, or write, `extras` further buffers.
     """
-    tile = choose_tile(type_, m, n)
-    matrices = math.prod(batch)
-    splits = 1
-    if k >= 4096 and k >= 4 * max(m, n):
-        splits = min(LEAST_TASKS // min(matrices, LEAST_TASKS), k // 1024)
-    k_part = _split(k, splits)
-    k_part = -(-k_part // 8) * 8
-    splits = max(1, -(-k // k_part))
-    blocks = max(1, -(-k_part // PANEL_DEPTH))
-    depth = -(-_split(k_part, blocks) // 8) * 8
-    one_block = k_part <= depth
-    m_tiles = max(1, min(BLOCK_BYTES // (depth * type_.size * tile.rows), 256 // tile.rows))
-    m_block = tile.rows * _split(-(-m // tile.rows), -(-m // (tile.rows * m_tiles)))
-    panels = max(1, -(-n // tile.width))
-    n_block = panels if one_block else max(1, min(panels, BLOCK_BYTES // (m_block * tile.width * type_.size)))
-    while matrices * splits * -(-m // m_block) * -(-panels // n_block) < LEAST_TASKS:
-        if n_block > 1 and m_block * n_block * tile.width * k_part > 1 << 19:
-            n_block = -(-n_block // 2)
-        elif m_block >= 8 * tile.rows and m_block * n_block * tile.width * k_part > 1 << 20:
-            m_block = tile.rows * -(-m_block // (2 * tile.rows))
-        else:
-            break
-    m_blocks, n_blocks = -(-m // m_block), -(-panels // n_block)
-    tasks = (matrices, splits, m_blocks, n_blocks)
-    in_place = b_strides[-1] == 1 and m_block <= 2 * tile.rows  # too few tiles to pay for packing
+    least = LEAST_TASKS // 2 if a[-2] == 1 else LEAST_TASKS  # a transposed A is copied by every task
+    cut = _choose_blocking(m, n, k, math.prod(batch), type_, least)
 
-    def address(b: Builder, matrix: Value, row: Value) -> Value:
-        return _batch_offset(b, matrix, batch, c[:-2]) + row * c[-2]
+    def address(builder: Builder, matrix: Value, row: Value) -> Value:
+        return _matrix_offset(builder, matrix, batch, c) + row * c[-2]
 
     module = Module()
-    with module.kernel("kernel", 3 + (extras if splits == 1 else 0)) as (b, (pa, pb, pc, *more), lo, hi, base):
-        scratch = _Scratch(b, base, type_)
-        panel_at = scratch.take(depth * tile.width)
-        sums_at = scratch.take(m_block * n_block * tile.width if not one_block else tile.rows * tile.width)
-        with b.loop(lo, hi, vectorize=False) as task:
-            matrix, split, mb, nb = _digits(task, tasks)
-            row0, panel0 = mb * m_block, nb * n_block
-            count = b.minimum(row0 + m_block, m) - row0
-            panel1 = b.minimum(panel0 + n_block, panels)
-            a_at = b.offset(type_, pa, _batch_offset(b, matrix, batch, a[:-2]) + row0 * a[-2])
-            b_at = b.offset(type_, pb, _batch_offset(b, matrix, batch, b_strides[:-2]))
-            k0, k1 = split * k_part, b.minimum(split * k_part + k_part, k)
+    inline = extras if cut.splits == 1 else 0
+    with module.kernel("kernel", 3 + inline) as (builder, buffers, lo, hi, base):
+        scratch = Scratch(builder, base, type_)
+        task = _Task(builder, cut, (m, n, k), (a, b), batch, type_, buffers, scratch)
 
-            def store(value: Value, row: Value, column: Value) -> None:
-                if splits > 1:
-                    b.store(value, pc, ((split * matrices + matrix) * m + row0 + row) * n + column)
-                    return
-                if epilogue:
-                    value = epilogue(b, value, Place(matrix, row0 + row, column), more)
-                b.store(value, pc, address(b, matrix, row0 + row) + column)
+        def store(value: Value, row: Value, column: Value) -> None:
+            if cut.splits > 1:
+                line = (task.split * math.prod(batch) + task.matrix) * m + row
+                builder.store(value, buffers[2], line * n + column)
+                return
+            if epilogue:
+                value = epilogue(builder, value, Place(task.matrix, row, column), buffers[3:])
+            if value is not None:  # else the epilogue has stored it
+                builder.store(value, buffers[2], address(builder, task.matrix, row) + column)
 
-            def sums_of(p: Value) -> Value:
-                return b.offset(type_, sums_at, (p - panel0) * (m_block * tile.width))
+        with builder.loop(lo, hi, vectorize=False) as number:
+            task.write(number, store)
+    kernel = Kernel(module.text(), math.prod(cut.tasks), 1, scratch.size, "blocks")
+    step = Step(kernel, ("a", "b", "out" if cut.splits == 1 else "work", *extra_names(inline)))
+    if cut.splits == 1:
+        return Contraction((step,))
+    shape = (math.prod(batch), m, n)
+    total = sum_of_splits(cut.splits, shape, address, type_, epilogue, extras)
+    return Contraction((step, total), cut.splits * math.prod(shape) * type_.size)
 
-            def block(kb: Value, length: Value, last: bool) -> None:
-                def panel(p: Value, part: Tile, width: int) -> None:
-                    source = b.offset(type_, b_at, kb * b_strides[-2] + p * (tile.width * b_strides[-1]))
-                    finish = _finisher(b, part, width, p * tile.width, store) if last else None
-                    home = sums_at if last else sums_of(p)
-                    if in_place:
-                        part, place = part.unpacked(b_strides[-2], width), source
-                    else:
-                        place = panel_at
-                        _pack(b, part, width, panel_at, source, length, (b_strides[-2], b_strides[-1]))
 
-                    def row_address(row: Value) -> Value:
-                        return b.offset(type_, a_at, row * a[-2] + kb * a[-1])
+class _Task:
+    """The body of the kernel: one block of rows and panels of one matrix, over one share of k."""
 
-                    _tiles(b, part, count, row_address, place, (length, a[-1]), home, finish)
+    def __init__(
+        self, builder, cut: _Blocking, shape, strides, batch, type_: Type, buffers, scratch: Scratch
+    ):
+        self.builder, self.cut, self.type, self.buffers = builder, cut, type_, buffers
+        self.m, self.n, self.k = shape
+        self.a, self.b = strides
+        self.batch = batch
+        # A is copied where it would fall on few cache sets, or use little of each cache line: where it is
+        # transposed, tile by tile; where its rows lie a large power of two apart, row by row.
+        self.transposed = self.a[-2] == 1 and self.a[-1] != 1 and cut.depth > 160 and cut.panels > 1
+        far = self.a[-1] == 1 and self.a[-2] * type_.size % 2048 == 0
+        self.spread = far and cut.panels > 3
+        self.pitch = cut.depth + 2 * emit_llvm.vector_bytes() // type_.size + 4
+        self.sums = Sweep.elements(cut.tile, cut.panels, cut.rows, cut.whole)
+        self.panels_at = scratch.take(PANEL_GROUP * cut.depth * cut.tile.width)
+        self.sums_at = scratch.take(self.sums)
+        self.rows_at = scratch.take(cut.rows * self.pitch if self.transposed or self.spread else 0)
 
-                _panels(b, tile, n, panel0, panel1, panel)
+    def write(self, number: Value, store) -> None:
+        b, cut, type_ = self.builder, self.cut, self.type
+        self.matrix, self.split, row_block, panel_block = digits(number, cut.tasks)
+        row0, panel0 = row_block * cut.rows, panel_block * cut.panels
+        count = b.minimum(row0 + cut.rows, self.m) - row0
+        panels = panel0, b.minimum(panel0 + cut.panels, ceil_div(self.n, cut.tile.width))
+        a_at = b.offset(
+            type_, self.buffers[0], _matrix_offset(b, self.matrix, self.batch, self.a) + row0 * self.a[-2]
+        )
+        b_at = b.offset(type_, self.buffers[1], _matrix_offset(b, self.matrix, self.batch, self.b))
+        k0 = self.split * cut.k_share
+        k1 = b.minimum(k0 + cut.k_share, self.k)
 
-            if one_block:
-                block(k0, k1 - k0, True)
-            else:
-                b.fill_zero(sums_at, m_block * n_block * tile.width * type_.size)
-                with b.loop(k0, k1, depth, vectorize=False) as kb:
-                    block(kb, b.minimum(kb + depth, k1) - kb, False)
+        def place(value: Value, row: Value, column: Value) -> None:
+            store(value, row0 + row, column)
 
-                def unload(p: Value, part: Tile, width: int) -> None:
-                    finish = _finisher(b, part, width, p * tile.width, store)
-                    _write_rows(b, part, sums_of(p), b.const(index, 0), count, finish)
+        sweep = Sweep(b, cut.tile, self.n, count, panels, cut.rows, cut.whole, place)
 
-                _panels(b, tile, n, panel0, panel1, unload)
-    names = ("a", "b", "out" if splits == 1 else "work", *(f"extra{i}" for i in range(extras if splits == 1 else 0)))
-    kernel = Kernel(module.text(), math.prod(tasks), 1, scratch.size, "blocks")
-    if splits == 1:
-        return Contraction((Step(kernel, names),))
+        def block(k: Value) -> None:
+            length = (k1 if cut.whole else b.minimum(k + cut.depth, k1)) - k
+            self._block(sweep, a_at, b_at, k, length, count)
 
-    total = _sum_of_splits(splits, (matrices, m, n), address, type_, epilogue, extras)
-    return Contraction((Step(kernel, names), total), splits * matrices * m * n * type_.size)
+        sweep.blocks(self.sums_at, self.sums, k0, k1, cut.depth, block)
+
+    def _block(self, sweep: Sweep, a_at: Value, b_at: Value, k: Value, length: Value, count: Value) -> None:
+        b, type_, strides = self.builder, self.type, (self.b[-2], self.b[-1])
+        in_place = (
+            strides[1] == 1 and self.cut.rows <= 2 * self.cut.tile.rows
+        )  # too few tiles to pay for packing
+        a_at, step = b.offset(type_, a_at, k * self.a[-1]), self.a[-1]
+        if self.transposed:
+            self._copy_tiles(a_at, length, count)
+            step = self.cut.tile.rows
+        elif self.spread:
+            with b.loop(0, count, vectorize=False) as row:
+                source = b.offset(type_, a_at, row * self.a[-2])
+                b.copy(b.offset(type_, self.rows_at, row * self.pitch), source, length * type_.size)
+
+        def prepare(panel: Value, tile: Tile, width: int) -> tuple[Tile, Value]:
+            source = b.offset(type_, b_at, k * strides[0] + panel * (self.cut.tile.width * strides[1]))
+            if in_place:
+                return tile.unpacked(strides[0], width), source
+            pitch = self.cut.depth * self.cut.tile.width
+            return tile, sweep.packed(
+                panel,
+                tile,
+                self.panels_at,
+                pitch,
+                lambda to: pack(b, tile, width, to, source, length, strides),
+            )
+
+        def row_address(row: Value) -> Value:
+            if self.transposed:
+                tile = row // step
+                return b.offset(type_, self.rows_at, tile * (self.cut.depth * step) + (row - tile * step))
+            if self.spread:
+                return b.offset(type_, self.rows_at, row * self.pitch)
+            return b.offset(type_, a_at, row * self.a[-2])
+
+        sweep.block(prepare, row_address, (length, step))
+
+    def _copy_tiles(self, a_at: Value, length: Value, count: Value) -> None:
+        """Copy a transposed block of A so that a tile's rows lie together: [tile][k][row of the tile]."""
+        b, rows, depth = self.builder, self.cut.tile.rows, self.cut.depth
+        with b.loop(0, length, vectorize=False) as k:
+            source = b.offset(self.type, a_at, k * self.a[-1])
+            target = b.offset(self.type, self.rows_at, k * rows)
+            whole = count // rows
+            with b.loop(0, whole, vectorize=False) as tile:
+                b.store(b.load(self.type.vector(rows), source, tile * rows), target, tile * (depth * rows))
+            with b.loop(whole * rows, count, vectorize=False) as row:
+                at = whole * (depth * rows) + (row - whole * rows)
+                b.store(b.load(self.type, source, row), target, at)

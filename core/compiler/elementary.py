@@ -1,9 +1,9 @@
 """exp, log, tanh and their kin as straight-line arithmetic, so that loops which use them vectorise.
 
-Each takes a builder and a f32 or f64 value (scalar or vector) and returns a value within about 2 units in the last
-place, right at 0, infinity, NaN, on denormals and where the result overflows. There are no branches, no tables and no
-integer conversions that a vector unit may lack: whole numbers are read from the low bits of a float that has been
-pushed above 2^mantissa. Half-width floats are computed in f32.
+Each takes a builder and a f32 or f64 value (scalar or vector) and returns a value within about 2 units in the
+last place, right at 0, infinity, NaN, on denormals and where the result overflows. There are no branches, no
+tables and no integer conversions that a vector unit may lack: whole numbers are read from the low bits of a
+float that has been pushed above 2^mantissa. Half-width floats are computed in f32.
 """
 
 from __future__ import annotations
@@ -20,33 +20,36 @@ PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33)
 
 # (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2, lowest degree first
 EXP = {
-    32: (0.5000000053677857, 0.16666666905251207, 0.041666324339760086, 0.008333219116936231, 0.0013943420388405948,
-         0.00019962643185724203),
+    32: (0.5000000053677857, 0.16666666905251207, 0.041666324339760086, 0.008333219116936231,
+         0.0013943420388405948, 0.00019962643185724203),
     64: tuple(1.0 / math.factorial(k) for k in range(2, 14)),
 }  # fmt: skip
 # (log((1 + s) / (1 - s)) - 2 s) / s in powers of s^2
 LOG = {
     32: (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841),
-    64: (6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01,
-         1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01),
+    64: (6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
+         2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
+         1.479819860511658591e-01),
 }  # fmt: skip
 # erf(x) / x in powers of x^2 on |x| <= 1
 ERF_NEAR = {
-    32: (1.1283791659137696, -0.3761262713609945, 0.11283600177820073, -0.026854444658424913, 0.005189535467338484,
-         -0.0008020842415497076, 7.889123311803598e-05),
-    64: (1.1283791670955126, -0.3761263890318375, 0.11283791670954904, -0.026866170645079696, 0.0052239776248272345,
-         -0.0008548326980425393, 0.00012055331068926668, -1.4925593707148142e-05, 1.6460968667514434e-06,
-         -1.6349917961337366e-07, 1.465681053044731e-08, -1.1360424170050497e-09, 5.934836796718606e-11),
+    32: (1.1283791659137696, -0.3761262713609945, 0.11283600177820073, -0.026854444658424913,
+         0.005189535467338484, -0.0008020842415497076, 7.889123311803598e-05),
+    64: (1.1283791670955126, -0.3761263890318375, 0.11283791670954904, -0.026866170645079696,
+         0.0052239776248272345, -0.0008548326980425393, 0.00012055331068926668, -1.4925593707148142e-05,
+         1.6460968667514434e-06, -1.6349917961337366e-07, 1.465681053044731e-08, -1.1360424170050497e-09,
+         5.934836796718606e-11),
 }  # fmt: skip
 # -log(1 - erf(x)) on 1 <= x <= 4 (f32), 6 (f64)
 ERF_FAR = {
-    32: (0.0003537199533514548, 1.1270400340797782, 0.6382256805625133, 0.10303736580764579, -0.021805316885999914,
-         0.0029396069347753778, -0.00018557397145930194),
-    64: (8.356421090172442e-07, 1.128371246829058, 0.6366546663620548, 0.1026777975729955, -0.018950918827196038,
-         -0.00045127120532018587, 0.0019428898911565695, -0.0007783015441352458, 0.00012953949829100342,
-         2.920816692823321e-05, -2.9373169929402982e-05, 1.1909155482814423e-05, -3.3144989659848725e-06,
-         6.964424949563862e-07, -1.134215771206168e-07, 1.4328594242965293e-08, -1.3827161554621184e-09,
-         9.86870010297908e-11, -4.914033776870729e-12, 1.5247064341932178e-13, -2.2194534285655542e-15),
+    32: (0.0003537199533514548, 1.1270400340797782, 0.6382256805625133, 0.10303736580764579,
+         -0.021805316885999914, 0.0029396069347753778, -0.00018557397145930194),
+    64: (8.356421090172442e-07, 1.128371246829058, 0.6366546663620548, 0.1026777975729955,
+         -0.018950918827196038, -0.00045127120532018587, 0.0019428898911565695, -0.0007783015441352458,
+         0.00012953949829100342, 2.920816692823321e-05, -2.9373169929402982e-05, 1.1909155482814423e-05,
+         -3.3144989659848725e-06, 6.964424949563862e-07, -1.134215771206168e-07, 1.4328594242965293e-08,
+         -1.3827161554621184e-09, 9.86870010297908e-11, -4.914033776870729e-12, 1.5247064341932178e-13,
+         -2.2194534285655542e-15),
 }  # fmt: skip
 # (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in powers of r^2, on |r| <= pi/4
 SIN = {
@@ -138,7 +141,9 @@ def _split_log(b, x):
     mantissa, bias = MANTISSA[bits], BIAS[bits]
     tiny = x < 2.0 ** (1 - bias)
     pattern = b.bitcast(b.select(tiny, x * 2.0**mantissa, x), integer)
-    root = np.float32(math.sqrt(0.5)).view(np.int32) if bits == 32 else np.float64(math.sqrt(0.5)).view(np.int64)
+    root = (
+        np.float32(math.sqrt(0.5)).view(np.int32) if bits == 32 else np.float64(math.sqrt(0.5)).view(np.int64)
+    )
     shifted = pattern + ((bias << mantissa) - int(root))
     m = b.bitcast((shifted & ((1 << mantissa) - 1)) + int(root), x.type)
     unsigned = b.shift_right_logical(shifted, mantissa)
@@ -184,7 +189,7 @@ def erf(b, x):
 
 
 def _quadrant(b, x):
-    """Return r and q with x = q pi/2 + r, |r| <= pi/4; the reduction is done in f64 and good to about 2^50."""
+    """Return r and q with x = q pi/2 + r, |r| <= pi/4; reduced in f64, and good to about 2^50."""
     from .loops import f64, i32
 
     wide = b.cast(x, f64)

@@ -9,8 +9,9 @@ A kernel body is ordinary Python that runs once and leaves its instructions behi
 >>> "define void @scale" in module.text()
 True
 
-The text is LLVM IR, but nothing in it is tied to a machine: types, loops, arithmetic and intrinsics that every target
-lowers. Scalar loops over contiguous data are left to the vectoriser; register-blocked code uses vector types.
+The text is LLVM IR, but nothing in it is tied to a machine: types, loops, arithmetic and intrinsics that
+every target lowers. Scalar loops over contiguous data are left to the vectoriser; register-blocked code uses
+vector types.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ FAST = "reassoc nsz arcp contract "  # never nnan or ninf: NaN and infinity must
 
 
 class Type:
-    """A scalar, vector or pointer type; `kind` is one of f(loat), i(nt), u(nsigned), b(ool), p(ointer), v(oid)."""
+    """A scalar, vector or pointer type.
 
-    __slots__ = ("name", "llvm", "kind", "bits", "lanes", "element", "suffix", "_vectors", "_dtype")
+    `kind` is one of f(loat), i(nt), u(nsigned), b(ool), p(ointer), v(oid).
+    """
 
-    def __init__(self, name: str, llvm: str, kind: str, bits: int, lanes: int = 0, element: Type | None = None):
+    __slots__ = ("_dtype", "_vectors", "bits", "element", "kind", "lanes", "llvm", "name", "suffix")
+
+    def __init__(
+        self, name: str, llvm: str, kind: str, bits: int, lanes: int = 0, element: Type | None = None
+    ):
         self.name, self.llvm, self.kind, self.bits, self.lanes = name, llvm, kind, bits, lanes
         self.element = element or self
         scalar = name if kind == "f" else f"i{bits}"
@@ -44,7 +50,14 @@ class Type:
             return self.element
         scalar = self.element
         if lanes not in scalar._vectors:
-            made = Type(f"{scalar.name}x{lanes}", f"<{lanes} x {scalar.llvm}>", scalar.kind, scalar.bits, lanes, scalar)
+            made = Type(
+                f"{scalar.name}x{lanes}",
+                f"<{lanes} x {scalar.llvm}>",
+                scalar.kind,
+                scalar.bits,
+                lanes,
+                scalar,
+            )
             scalar._vectors[lanes] = made
         return scalar._vectors[lanes]
 
@@ -73,7 +86,9 @@ f32, f64 = Type("f32", "float", "f", 32), Type("f64", "double", "f", 64)
 i1 = Type("i1", "i1", "b", 1)
 i8, i16, i32, i64 = (Type(f"i{bits}", f"i{bits}", "i", bits) for bits in (8, 16, 32, 64))
 u8, u16, u32, u64 = (Type(f"u{bits}", f"i{bits}", "u", bits) for bits in (8, 16, 32, 64))
-index = Type("index", "i64", "i", 64)  # loop counters and offsets: arithmetic that never overflows, `//` on >= 0 only
+index = Type(
+    "index", "i64", "i", 64
+)  # loop counters and offsets: arithmetic that never overflows, `//` on >= 0 only
 
 _BY_DTYPE = {
     "float16": f16, "float32": f32, "float64": f64, "bool": i1, "int8": i8, "int16": i16, "int32": i32,
@@ -109,7 +124,7 @@ def literal(type_: Type, value) -> str:
 class Value:
     """The result of an instruction, an argument, or a constant; operators write further instructions."""
 
-    __slots__ = ("builder", "type", "text", "const")
+    __slots__ = ("builder", "const", "text", "type")
 
     def __init__(self, builder: Builder, type_: Type, text: str, const=None):
         self.builder, self.type, self.text, self.const = builder, type_, text, const
@@ -122,7 +137,9 @@ class Value:
         return f"<{self.type} {self.text}>"
 
     def __bool__(self) -> bool:
-        raise TypeError("a loop IR value has no truth value while the kernel is being written: use if_ or select")
+        raise TypeError(
+            "a loop IR value has no truth value while the kernel is being written: use if_ or select"
+        )
 
     # fmt: off
     def __add__(self, other): return self.builder.binary("add", self, other)
@@ -195,11 +212,17 @@ class Module:
 
     @contextlib.contextmanager
     def function(
-        self, name: str, parameters: Sequence[Type], result: Type = void, attributes: str = "", noalias: bool = False
+        self,
+        name: str,
+        parameters: Sequence[Type],
+        result: Type = void,
+        attributes: str = "",
+        noalias: bool = False,
     ) -> Iterator[tuple]:
         """Write a function; yields its builder, then one value per parameter.
 
-        `noalias` promises that no two pointer parameters reach the same memory. `attributes` is e.g. "internal".
+        `noalias` promises that no two pointer parameters reach the same memory. `attributes` is e.g.
+        "internal".
         """
         b = Builder(self, result)
         arguments = [Value(b, type_, f"%a{i}") for i, type_ in enumerate(parameters)]
@@ -214,12 +237,16 @@ class Module:
 
     @contextlib.contextmanager
     def kernel(self, name: str, buffers: int) -> Iterator[tuple]:
-        """Write a kernel: `void name(ptr arguments, i64 lo, i64 hi, ptr scratch)`, the form the thread pool runs.
+        """Write a kernel: `void name(ptr arguments, i64 lo, i64 hi, ptr scratch)`, the form the thread pool
+        runs.
 
-        `arguments` points to `buffers` addresses. Yields (builder, [buffers], lo, hi, scratch): write items lo..hi.
-        No two buffers may overlap: one that is read and overwritten in place is one buffer, used twice.
+        `arguments` points to `buffers` addresses. Yields (builder, [buffers], lo, hi, scratch): write items
+        lo..hi. No two buffers may overlap: one that is read and overwritten in place is one buffer, used
+        twice.
         """
-        with self.function(f"{name}.body", [*[ptr] * buffers, index, index, ptr], attributes="internal", noalias=True) as (
+        with self.function(
+            f"{name}.body", [*[ptr] * buffers, index, index, ptr], attributes="internal", noalias=True
+        ) as (
             b,
             *arguments,
             lo,
@@ -228,7 +255,9 @@ class Module:
         ):
             yield b, arguments, lo, hi, scratch
         with self.function(name, [ptr, index, index, ptr]) as (b, addresses, lo, hi, scratch):
-            b.call(f"{name}.body", void, [*(b.load(ptr, addresses, i) for i in range(buffers)), lo, hi, scratch])
+            b.call(
+                f"{name}.body", void, [*(b.load(ptr, addresses, i) for i in range(buffers)), lo, hi, scratch]
+            )
 
 
 class Builder:
@@ -243,15 +272,22 @@ class Builder:
         self._count = 0
         self._block = "entry"
         self._access_group = ""
+        self._known: dict[str, Value] = {}  # pure instructions whose results reach this point
 
-    # -- plumbing ------------------------------------------------------------------------------------------------
+    # -- plumbing --------------------------------------------------------------------------------------------
 
-    def emit(self, type_: Type, text: str) -> Value:
-        """Append an instruction that yields a value."""
+    def emit(self, type_: Type, text: str, pure: bool = True) -> Value:
+        """Append an instruction that yields a value; a pure one is not repeated where its result is known."""
+        known = self._known.get(text) if pure else None
+        if known is not None and known.type is type_:
+            return known
         self._count += 1
         name = f"%v{self._count}"
         self.lines.append(f"  {name} = {text}")
-        return Value(self, type_, name)
+        value = Value(self, type_, name)
+        if pure:
+            self._known[text] = value
+        return value
 
     def effect(self, text: str) -> None:
         """Append an instruction that yields nothing."""
@@ -297,10 +333,10 @@ class Builder:
         yield
         self.flags = saved
 
-    # -- arithmetic ----------------------------------------------------------------------------------------------
+    # -- arithmetic ------------------------------------------------------------------------------------------
 
     def binary(self, op: str, x, y) -> Value:
-        """`x op y` for add, sub, mul, div (floats), and, or, xor, shl, shr (integers; shr keeps the sign of signed)."""
+        """`x op y` for add, sub, mul, div (floats), and, or, xor, shl, shr (integers; shr keeps the sign)."""
         x, y = self._pair(x, y)
         kind = x.type.kind
         if kind == "f":
@@ -310,9 +346,9 @@ class Builder:
         if x.type is index:
             if x.const is not None and y.const is not None and op in _FOLD:
                 return self.const(index, _FOLD[op](x.const, y.const))
-            if y.const == 0 and op in ("add", "sub") or y.const == 1 and op == "mul":
+            if (y.const == 0 and op in ("add", "sub")) or (y.const == 1 and op == "mul"):
                 return x
-            if x.const == 0 and op == "add" or x.const == 1 and op == "mul":
+            if (x.const == 0 and op == "add") or (x.const == 1 and op == "mul"):
                 return y
         if op == "shr":
             return self.emit(x.type, f"{'ashr' if kind == 'i' else 'lshr'} {x.typed}, {y.text}")
@@ -358,7 +394,7 @@ class Builder:
         return self.select(zero, self.const(x.type, 0), quotient)
 
     def remainder(self, x, y) -> Value:
-        """numpy's `x % y`, which takes the sign of `y`; integers modulo zero give 0. Of `index` values: both >= 0."""
+        """numpy's `x % y`, with the sign of `y`; integers modulo 0 give 0. Of `index` values: both >= 0."""
         x, y = self._pair(x, y)
         if x.type is index:
             return self.const(index, 0) if y.const == 1 else self.emit(index, f"urem {x.typed}, {y.text}")
@@ -416,6 +452,8 @@ class Builder:
             return self.select(self.compare(how, x, y) | x.ne(x), x, y)
         if x.type.kind == "b":
             return x | y if name == "max" else x & y
+        if x.type is index and x.const is not None and y.const is not None:
+            return self.const(index, max(x.const, y.const) if name == "max" else min(x.const, y.const))
         return self._intrinsic(f"{'s' if x.type.kind == 'i' else 'u'}{name}", x, y)
 
     def abs(self, x: Value) -> Value:
@@ -446,7 +484,7 @@ class Builder:
     def power(self, x, y): return elementary.power(self, *self._pair(x, y))
     # fmt: on
 
-    # -- conversions and vectors ---------------------------------------------------------------------------------
+    # -- conversions and vectors -----------------------------------------------------------------------------
 
     def cast(self, x: Value, type_: Type) -> Value:
         """Convert to the scalar type of `type_`, lane by lane, as numpy's astype; bool is `x != 0`."""
@@ -462,8 +500,12 @@ class Builder:
             if target.kind == "f":
                 if source.bits == target.bits:
                     return self.cast(self.cast(x, f32), type_)
-                return self.emit(type_, f"{'fpext' if source.bits < target.bits else 'fptrunc'} {x.typed} to {type_.llvm}")
-            wide = i64.vector(x.type.lanes) if target.bits == 64 or target is u32 else i32.vector(x.type.lanes)
+                return self.emit(
+                    type_, f"{'fpext' if source.bits < target.bits else 'fptrunc'} {x.typed} to {type_.llvm}"
+                )
+            wide = (
+                i64.vector(x.type.lanes) if target.bits == 64 or target is u32 else i32.vector(x.type.lanes)
+            )
             # Out of range is undefined; freeze makes it an arbitrary number instead.
             whole = self.emit(wide, f"fptosi {x.typed} to {wide.llvm}")
             return self.cast(self.emit(wide, f"freeze {whole.typed}"), type_)
@@ -510,7 +552,7 @@ class Builder:
         text = f"call {self.flags}{element.llvm} @llvm.vector.reduce.f{how}.{x.type.suffix}"
         return self.emit(element, f"{text}({element.llvm} {literal(element, start)}, {x.typed})")
 
-    # -- memory --------------------------------------------------------------------------------------------------
+    # -- memory ----------------------------------------------------------------------------------------------
 
     def offset(self, type_: Type, pointer: Value, i) -> Value:
         """The address of element `i` of an array of scalars of `type_`."""
@@ -527,7 +569,8 @@ class Builder:
         """Element `i` of the array at `pointer`; a vector type takes that many elements from there on."""
         address = self.offset(type_, pointer, i)
         stored = i8.vector(type_.lanes) if type_.kind == "b" else type_
-        value = self.emit(stored, f"load {stored.llvm}, {address.typed}, align {type_.size}{self._access_group}")
+        text = f"load {stored.llvm}, {address.typed}, align {type_.size}{self._access_group}"
+        value = self.emit(stored, text, pure=False)
         return value.ne(0) if type_.kind == "b" else value
 
     def store(self, value: Value, pointer: Value, i=0) -> None:
@@ -540,12 +583,18 @@ class Builder:
     def copy(self, target: Value, source: Value, size) -> None:
         """Copy `size` bytes between places that do not overlap."""
         size = size if isinstance(size, Value) else self.const(index, size)
-        self.effect(f"call void @llvm.memcpy.p0.p0.i64({target.typed}, {source.typed}, {size.typed}, i1 false)")
+        self.effect(
+            f"call void @llvm.memcpy.p0.p0.i64({target.typed}, {source.typed}, {size.typed}, i1 false)"
+        )
 
     def fill_zero(self, target: Value, size) -> None:
         """Set `size` bytes to zero."""
         size = size if isinstance(size, Value) else self.const(index, size)
         self.effect(f"call void @llvm.memset.p0.i64({target.typed}, i8 0, {size.typed}, i1 false)")
+
+    def opaque(self, pointer: Value) -> Value:
+        """The same address, its origin hidden: LLVM weighs no formulas for whole nests of loops."""
+        return self.emit(ptr, f"call ptr @llvm.launder.invariant.group.p0({pointer.typed})", pure=False)
 
     def symbol(self, name: str) -> Value:
         """The address of a table or function of this module."""
@@ -561,14 +610,16 @@ class Builder:
         return cell
 
     def atomic_load(self, type_: Type, pointer: Value, order: str = "acquire") -> Value:
-        return self.emit(type_, f"load atomic {type_.llvm}, {pointer.typed} {order}, align {type_.size}")
+        return self.emit(
+            type_, f"load atomic {type_.llvm}, {pointer.typed} {order}, align {type_.size}", False
+        )
 
     def atomic_store(self, value: Value, pointer: Value, order: str = "release") -> None:
         self.effect(f"store atomic {value.typed}, {pointer.typed} {order}, align {value.type.size}")
 
     def atomic_update(self, op: str, pointer: Value, value: Value, order: str = "seq_cst") -> Value:
         """`op` is add, sub, xchg, or, and…; returns the value before."""
-        return self.emit(value.type, f"atomicrmw {op} {pointer.typed}, {value.typed} {order}")
+        return self.emit(value.type, f"atomicrmw {op} {pointer.typed}, {value.typed} {order}", False)
 
     def compare_exchange(self, pointer: Value, expected: Value, value: Value) -> Value:
         """Store `value` if the memory holds `expected`; returns whether it did."""
@@ -579,25 +630,28 @@ class Builder:
     def prefetch(self, pointer: Value) -> None:
         self.effect(f"call void @llvm.prefetch.p0({pointer.typed}, i32 0, i32 3, i32 1)")
 
-    # -- control -------------------------------------------------------------------------------------------------
+    # -- control ---------------------------------------------------------------------------------------------
 
     def call(self, function: str | Value, result: Type, arguments: Sequence[Value], variadic: bool = False):
         """Call a function by name, or by address."""
         target = function.text if isinstance(function, Value) else f"@{function}"
         shape = f"{result.llvm} ({arguments[0].type.llvm}, ...)" if variadic else result.llvm
         text = f"call {shape} {target}({', '.join(argument.typed for argument in arguments)})"
-        return self.effect(text) if result is void else self.emit(result, text)
+        return self.effect(text) if result is void else self.emit(result, text, pure=False)
 
     def ret(self, value: Value | None = None) -> None:
         self.effect("ret void" if value is None else f"ret {value.typed}")
         self.open = False
 
     @contextlib.contextmanager
-    def loop(self, lo, hi, step=1, carry: list[Value] | None = None, parallel: bool = False, vectorize: bool = True):
+    def loop(
+        self, lo, hi, step=1, carry: list[Value] | None = None, parallel: bool = False, vectorize: bool = True
+    ):
         """Run the body for lo <= i < hi. Yields the index, or (index, state) with values carried round.
 
-        `state` is a list: assign to its items inside the body; after the loop it holds the final values. `parallel`
-        promises that no iteration touches memory another one writes, which frees the vectoriser of run-time checks.
+        `state` is a list: assign to its items inside the body; after the loop it holds the final values.
+        `parallel` promises that no iteration touches memory another one writes, which frees the vectoriser of
+        run-time checks.
 
         >>> with b.loop(0, n, carry=[b.const(f32, 0)]) as (i, state):      # doctest: +SKIP
         ...     state[0] += b.load(f32, x, i)
@@ -621,11 +675,16 @@ class Builder:
         if parallel:
             group = self.module.metadata("distinct !{}")
             self._access_group = f", !llvm.access.group {group}"
+        outside, self._known = self._known, dict(self._known)
         yield (i, state) if carry is not None else i
         self._access_group = saved_group
         following = i + step
         latch = self._block
-        hints = [] if vectorize else ['!{!"llvm.loop.vectorize.enable", i1 false}', '!{!"llvm.loop.unroll.disable"}']
+        hints = (
+            []
+            if vectorize
+            else ['!{!"llvm.loop.vectorize.enable", i1 false}', '!{!"llvm.loop.unroll.disable"}']
+        )
         hints += [f'!{{!"llvm.loop.parallel_accesses", {group}}}'] if group else []
         note = ""
         if hints:
@@ -634,23 +693,33 @@ class Builder:
         self.effect(f"br i1 {(following < hi).text}, label %{body}, label %{done}{note}")
         heads = [f"  {i.text} = phi {i.type.llvm} [{lo.text}, %{before}], [{following.text}, %{latch}]"]
         for phi, start, end in zip(phis, initial, state, strict=True):
-            heads.append(f"  {phi.text} = phi {phi.type.llvm} [{start.text}, %{before}], [{end.text}, %{latch}]")
+            heads.append(
+                f"  {phi.text} = phi {phi.type.llvm} [{start.text}, %{before}], [{end.text}, %{latch}]"
+            )
         self.lines[place:place] = heads
         guarded = self.lines[place - 2].startswith("  br i1")
         self._start(done)
+        self._known = outside
         for k, (start, end) in enumerate(zip(initial, state, strict=True)):
             first = f"[{start.text}, %{before}], " if guarded else ""
-            state[k] = self.emit(start.type, f"phi {start.type.llvm} {first}[{end.text}, %{latch}]")
+            state[k] = self.emit(
+                start.type, f"phi {start.type.llvm} {first}[{end.text}, %{latch}]", pure=False
+            )
 
     @contextlib.contextmanager
     def if_(self, condition: Value, carry: list[Value] | None = None) -> Iterator[Branch]:
-        """Run the body where the condition holds; items of `carry` assigned inside keep their new values after it."""
+        """Run the body where the condition holds.
+
+        Items of `carry` that are assigned inside keep their new values after it.
+        """
         yes, no, before = self._label(), self._label(), self._block
         old = [*(carry or ())]
         self._branch_if(condition, yes, no)
         self._start(yes)
         branch = Branch(self)
+        outside, self._known = self._known, dict(self._known)
         yield branch
+        self._known = outside
         inner, reaches = self._block, self.open
         branch.jump = len(self.lines) if reaches else None
         self._branch(no)
@@ -658,7 +727,7 @@ class Builder:
         for k, value in enumerate(old):
             if carry[k] is not value and reaches:
                 text = f"phi {value.type.llvm} [{carry[k].text}, %{inner}], [{value.text}, %{before}]"
-                carry[k] = self.emit(value.type, text)
+                carry[k] = self.emit(value.type, text, pure=False)
             else:
                 carry[k] = value
 
@@ -668,7 +737,9 @@ class Builder:
         body, done = self._label(), self._label()
         self._branch(body)
         self._start(body)
+        outside, self._known = self._known, dict(self._known)
         yield Endless(self, done)
+        self._known = outside
         self._branch(body)
         self._start(done)
 
@@ -680,7 +751,7 @@ class Variable:
         self._builder, self._type, self._name = builder, type_, name
 
     def get(self) -> Value:
-        return self._builder.emit(self._type, f"load {self._type.llvm}, ptr {self._name}")
+        return self._builder.emit(self._type, f"load {self._type.llvm}, ptr {self._name}", pure=False)
 
     def set(self, value) -> None:
         value = value if isinstance(value, Value) else self._builder.const(self._type, value)
@@ -700,7 +771,9 @@ class Branch:
         done = b._label()
         if self.jump is not None:
             b.lines[self.jump] = f"  br label %{done}"
+        outside, b._known = b._known, dict(b._known)
         yield
+        b._known = outside
         b._branch(done)
         b._start(done)
 

@@ -1,12 +1,13 @@
-"""The runtime of compiled code: a disk cache of object code, and a thread pool that runs kernels from native code.
+"""The runtime of compiled code: a disk cache of object code, and a thread pool that runs kernels from native
+code.
 
 >>> kernels = load([Kernel(text, extent=rows, grain=64)])                         # doctest: +SKIP
 >>> program = Program([Launch(kernels[0], [x.ctypes.data, y.ctypes.data])])       # doctest: +SKIP
 >>> pool().run(program)                                                           # doctest: +SKIP
 
-One `run` is one native call: it goes through the launches in order, splits each over the threads in chunks of `grain`
-items, and returns when the last is done. Which thread takes which chunk varies; the chunks do not, so results are the
-same for any number of threads.
+One `run` is one native call: it goes through the launches in order, splits each over the threads in chunks of
+`grain` items, and returns when the last is done. Which thread takes which chunk varies; the chunks do not, so
+results are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ SPINS = 4000  # pauses before a waiting thread goes to sleep: some 50 microsecon
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """The text of a module whose function `kernel(ptr arguments, i64 lo, i64 hi, ptr scratch)` does items lo..hi.
+    """The text of a module whose function `kernel(ptr arguments, i64 lo, i64 hi, ptr scratch)` does items
+    lo..hi.
 
-    Items 0..extent are dealt out `grain` at a time; every thread has `scratch` bytes of its own, aligned to 64.
+    Items 0..extent are dealt out `grain` at a time; every thread has `scratch` bytes of its own, aligned to
+    64.
     """
 
     text: str
@@ -51,7 +54,7 @@ class Kernel:
     pipeline: str = "loops"
 
 
-# -- object code ---------------------------------------------------------------------------------------------------
+# -- object code ---------------------------------------------------------------------------------------------
 
 
 def cache_folder() -> pathlib.Path:
@@ -155,7 +158,7 @@ def load(kernels: Sequence[Kernel]) -> list[Loaded]:
     return [Loaded(kernel, held[key]) for key, kernel in zip(keys, kernels, strict=True)]
 
 
-# -- programs and the pool -----------------------------------------------------------------------------------------
+# -- programs and the pool -----------------------------------------------------------------------------------
 
 
 def thread_count() -> int:
@@ -177,7 +180,7 @@ class Launch:
 
 
 class Program:
-    """A sequence of launches. `addresses[k]` holds the buffers of launch k and may be changed between runs."""
+    """A sequence of launches; `addresses[k]` holds the buffers of launch k, and may change between runs."""
 
     def __init__(self, launches: Sequence[Launch]):
         self._kernels = [launch.kernel for launch in launches]
@@ -188,7 +191,9 @@ class Program:
             for loaded, table in zip(self._kernels, self.addresses, strict=True)
         ]
         self.records = np.array(records, np.int64).reshape(-1, 4)
-        self.ticks = np.zeros(len(launches) + 1, np.int64)  # the processor's clock before each launch, and at the end
+        self.ticks = np.zeros(
+            len(launches) + 1, np.int64
+        )  # the processor's clock before each launch, and at the end
         self.entry = self.records.ctypes.data, len(launches), self.ticks.ctypes.data
 
 
@@ -215,7 +220,12 @@ def _sleep(b, state, seen) -> None:
     if _FUTEX:
         zero, wait = b.const(i64, 0), b.const(i64, 128)  # FUTEX_WAIT | FUTEX_PRIVATE_FLAG
         word = b.offset(i64, state, SIGNAL)
-        b.call("syscall", i64, [b.const(i64, _FUTEX), word, wait, b.cast(seen, i64), zero, zero, zero], variadic=True)
+        b.call(
+            "syscall",
+            i64,
+            [b.const(i64, _FUTEX), word, wait, b.cast(seen, i64), zero, zero, zero],
+            variadic=True,
+        )
     elif sys.platform == "win32":
         b.call("Sleep", i32, [b.const(i32, 1)])
     else:
@@ -236,22 +246,25 @@ def _write_wake(module: Module) -> None:
 def _write_take_chunks(module: Module) -> None:
     """Work on the current job until its chunks are all taken.
 
-    The ticket holds the number of the job (high half) and the chunks not yet taken (low half). Taking a chunk is one
-    compare-and-swap: whoever succeeds knows that the job is unfinished, so that its description is not being changed.
+    The ticket holds the number of the job (high half) and the chunks not yet taken (low half). Taking a chunk
+    is one compare-and-swap: whoever succeeds knows that the job is unfinished, so that its description is not
+    being changed.
     """
-    with module.function("take_chunks", [ptr, index], attributes="internal") as (b, state, thread):
-        with b.forever() as work:
-            ticket = b.atomic_load(i64, b.offset(i64, state, TICKET), "seq_cst")
-            left = b.cast(ticket & 0xFFFFFFFF, index)
-            work.break_if(left.eq(0))
-            with b.if_(b.compare_exchange(b.offset(i64, state, TICKET), ticket, ticket - 1)):
-                function, arguments = b.load(ptr, state, FUNCTION), b.load(ptr, state, ARGUMENTS)
-                extent, grain = b.load(index, state, EXTENT), b.load(index, state, GRAIN)
-                chunk = (extent + grain - 1) // grain - left
-                lo = chunk * grain
-                scratch = b.offset(i8, b.load(ptr, state, SCRATCH), thread * b.load(index, state, SCRATCH_STEP))
-                b.call(function, void, [arguments, lo, b.minimum(lo + grain, extent), scratch])
-                b.atomic_update("add", b.offset(i64, state, DONE), b.const(i64, 1))
+    with (
+        module.function("take_chunks", [ptr, index], attributes="internal") as (b, state, thread),
+        b.forever() as work,
+    ):
+        ticket = b.atomic_load(i64, b.offset(i64, state, TICKET), "seq_cst")
+        left = b.cast(ticket & 0xFFFFFFFF, index)
+        work.break_if(left.eq(0))
+        with b.if_(b.compare_exchange(b.offset(i64, state, TICKET), ticket, ticket - 1)):
+            function, arguments = b.load(ptr, state, FUNCTION), b.load(ptr, state, ARGUMENTS)
+            extent, grain = b.load(index, state, EXTENT), b.load(index, state, GRAIN)
+            chunk = (extent + grain - 1) // grain - left
+            lo = chunk * grain
+            scratch = b.offset(i8, b.load(ptr, state, SCRATCH), thread * b.load(index, state, SCRATCH_STEP))
+            b.call(function, void, [arguments, lo, b.minimum(lo + grain, extent), scratch])
+            b.atomic_update("add", b.offset(i64, state, DONE), b.const(i64, 1))
 
 
 def _write_worker(module: Module) -> None:
@@ -279,7 +292,10 @@ def _write_worker(module: Module) -> None:
 
 
 def _write_parallel(module: Module) -> None:
-    """parallel(state, function, arguments, extent, grain): run one kernel on all threads; not from inside a kernel."""
+    """parallel(state, function, arguments, extent, grain): run one kernel on all threads.
+
+    It must not be called from inside a kernel.
+    """
     parameters = [ptr, ptr, ptr, index, index]
     with module.function("parallel", parameters) as (b, state, function, arguments, extent, grain):
         chunks = (extent + grain - 1) // grain
@@ -305,7 +321,9 @@ def _write_parallel(module: Module) -> None:
                 _pause(b)
                 spins.set(spins.get() + 1)
                 if sys.platform != "win32":
-                    with b.if_(spins.get() > SPINS):  # the thread that has the last chunk may want this processor
+                    with b.if_(
+                        spins.get() > SPINS
+                    ):  # the thread that has the last chunk may want this processor
                         b.call("sched_yield", i32, [])
 
 
@@ -316,7 +334,11 @@ def _write_run(module: Module) -> None:
             record = b.offset(i64, records, k * 4)
             b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()"), ticks, k)
             function, arguments = b.load(ptr, record, 0), b.load(ptr, record, 1)
-            b.call("parallel", void, [state, function, arguments, b.load(index, record, 2), b.load(index, record, 3)])
+            b.call(
+                "parallel",
+                void,
+                [state, function, arguments, b.load(index, record, 2), b.load(index, record, 3)],
+            )
         b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()"), ticks, count)
 
 

@@ -31,9 +31,8 @@ def promote(*values: Any) -> list[Tensor]:
         return list(values)
     values = [v if dtypes.weak(v) else convert(v) for v in values]
     common = dtypes.result_type(*values)
-    return [
-        wrap(np.asarray(v).astype(common)) if dtypes.weak(v) else cast_to(v, common) for v in values
-    ]
+    # np.array refuses a Python integer that does not fit, where astype would wrap it around.
+    return [wrap(np.array(v, common)) if dtypes.weak(v) else cast_to(v, common) for v in values]
 
 
 def to_float(value: Any) -> Tensor:

@@ -21,6 +21,29 @@ def stop_gradient(variable: Any) -> Any:
     return pytree.map(lambda leaf: elementwise.stop_gradient(convert(leaf)), variable)
 
 
+def custom_gradient(f: Callable) -> Callable:
+    """Decorate a function that returns (result, gradient function); see :func:`tenzoo.custom_gradient`."""
+    from ..gradients import custom_gradient as decorate
+
+    return decorate(f)
+
+
+def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
+    """``fun(*primals)`` and its derivative along ``tangents``; with ``has_aux`` also what ``fun`` returns besides."""
+    from ..gradients import jvp as pushforward
+
+    if not has_aux:
+        return pushforward(fun, primals, tangents)
+    kept = []
+
+    def main(*arguments: Any) -> Any:
+        result, aux = fun(*arguments)
+        kept.append(aux)
+        return result
+
+    return (*pushforward(main, primals, tangents), kept[0])
+
+
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """``true_fn()`` if ``pred`` holds, else ``false_fn()``; both return the same structure.
 
@@ -34,7 +57,10 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     with StateScope() as no:
         second = false_fn()
     for variable in {**yes.writes, **no.writes}:
-        variable.assign(elementwise.where(pred, yes.read(variable), no.read(variable)))
+        first_value, second_value = (
+            scope.writes.get(variable, variable.value) for scope in (yes, no)
+        )
+        variable.assign(elementwise.where(pred, first_value, second_value))
     return pytree.map(lambda a, b: math.where(pred, a, b), first, second)
 
 
@@ -43,16 +69,16 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     index = math.clip(index, 0, len(branches) - 1)
     if index._array is not None:
         return branches[int(index)](*operands)
-    result = branches[-1](*operands)
-    for i in range(len(branches) - 2, -1, -1):
-        chosen = branches[i](*operands)
-        result = pytree.map(lambda a, b, i=i: math.where(math.equal(index, i), a, b), chosen, result)
-    return result
+
+    def choose(first: int) -> Any:
+        if first == len(branches) - 1:
+            return branches[first](*operands)
+        return cond(math.equal(index, first), lambda: branches[first](*operands), lambda: choose(first + 1))
+
+    return choose(0)
 
 
-def while_loop(
-    cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None
-) -> Any:
+def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None) -> Any:
     """Repeat ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)`` holds."""
     single = not isinstance(loop_vars, (tuple, list))
     values = (loop_vars,) if single else tuple(loop_vars)
@@ -91,7 +117,13 @@ def _symbolic_while(cond: Callable, body: Callable, values: tuple, limit: int | 
             steps += 1
         return tuple(value.numpy() for value in pytree.flatten(now))
 
-    loop = Op("while_loop", lambda *given: tuple(Spec(v.shape, v.dtype) for v in given), reference)
+    def gradient(*_: Any) -> None:
+        raise TraceError(
+            "while_loop: a loop of unknown length has no gradient while a function is traced. Use scan or fori_loop, "
+            "or run it eagerly."
+        )
+
+    loop = Op("while_loop", lambda *given: tuple(Spec(v.shape, v.dtype) for v in given), reference, gradient)
     result = pytree.unflatten(values, loop(*leaves))
     return result[0] if single else result
 
@@ -119,7 +151,9 @@ def scan(
     leaves = pytree.flatten(slices)
     count = leaves[0].shape[0] if leaves else length
     if count is None or any(leaf.shape[0] != count for leaf in leaves):
-        raise ValueError(f"scan: xs with first axes {[leaf.shape[:1] for leaf in leaves]} and length={length} disagree.")
+        raise ValueError(
+            f"scan: xs with first axes {[leaf.shape[:1] for leaf in leaves]} and length={length} disagree."
+        )
     carry, ys = init, []
     order = range(count - 1, -1, -1) if reverse else range(count)
     for i in order:

@@ -81,8 +81,12 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
         return x + indexing.scatter_add(updates, *columns, shape=x.shape)
     combine = {"max": math.maximum, "min": math.minimum, "mul": math.multiply}
     if reduction not in combine:
-        raise ValueError(f"scatter_update: reduction is None, 'add', 'max', 'min' or 'mul'; received {reduction!r}.")
-    for i in range(columns[0].shape[0]):  # one at a time: positions may repeat
+        raise ValueError(
+            f"scatter_update: reduction is None, 'add', 'max', 'min' or 'mul'; received {reduction!r}."
+        )
+    updates = reshape(updates, (columns[0].size, *x.shape[len(columns) :]))
+    columns = [reshape(column, (-1,)) for column in columns]
+    for i in range(columns[0].size):  # one at a time: positions may repeat
         row = [column[i : i + 1] for column in columns]
         current = indexing.gather(x, *row)
         x = indexing.scatter_set(x, combine[reduction](current, updates[i : i + 1]), *row)
@@ -96,21 +100,52 @@ def _columns(indices: Any) -> list[Tensor]:
 
 def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Tensor:
     """Sum of the rows of ``data`` that share a segment number; (num_segments, …)."""
-    data, ids = convert(data), _integers(segment_ids, "segment_sum")
-    count = int(np.max(np.asarray(ids), initial=-1)) + 1 if num_segments is None else num_segments
+    data, ids, count = _segments("segment_sum", data, segment_ids, num_segments)
     return indexing.scatter_add(data, ids, shape=(count, *data.shape[1:]))
 
 
 def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Tensor:
     """Maximum over the rows of ``data`` that share a segment number; -inf for empty segments."""
-    data, ids = convert(data), _integers(segment_ids, "segment_max")
-    count = int(np.max(np.asarray(ids), initial=-1)) + 1 if num_segments is None else num_segments
-    low = -np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).min
-    member = math.equal(expand_dims(ids, 0), expand_dims(arange(count, dtype=ids.dtype), 1))
-    member = reshape(member, (*member.shape, *[1] * (data.ndim - 1)))
     from .reductions import max as reduce_max
 
-    return reduce_max(math.where(member, expand_dims(data, 0), wrap(np.asarray(low, data.dtype))), 1)
+    data, ids, count = _segments("segment_max", data, segment_ids, num_segments)
+    low = -np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).min
+    return reduce_max(_by_segment(data, ids, count, low), 1)
+
+
+def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Tensor:
+    """Minimum over the rows of ``data`` that share a segment number; inf for empty segments."""
+    from .reductions import min as reduce_min
+
+    data, ids, count = _segments("segment_min", data, segment_ids, num_segments)
+    high = np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).max
+    return reduce_min(_by_segment(data, ids, count, high), 1)
+
+
+def segment_prod(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Tensor:
+    """Product of the rows of ``data`` that share a segment number; 1 for empty segments."""
+    from .reductions import prod
+
+    data, ids, count = _segments("segment_prod", data, segment_ids, num_segments)
+    return prod(_by_segment(data, ids, count, 1), 1)
+
+
+def _segments(name: str, data: Any, segment_ids: Any, count: int | None) -> tuple[Tensor, Tensor, int]:
+    data, ids = convert(data), _integers(segment_ids, name)
+    if ids.ndim != 1 or data.shape[:1] != ids.shape:
+        raise ShapeError(
+            f"{name}: expected one segment number per row; received {data.shape} and {ids.shape}."
+        )
+    return data, ids, int(np.max(np.asarray(ids), initial=-1)) + 1 if count is None else count
+
+
+def _by_segment(data: Tensor, ids: Tensor, count: int, fill: float) -> Tensor:
+    """(count, rows, …): the rows of each segment, and ``fill`` in the place of the others."""
+    member = math.equal(expand_dims(ids, 0), expand_dims(arange(count, dtype=ids.dtype), 1))
+    member = reshape(member, (*member.shape, *[1] * (data.ndim - 1)))
+    return math.where(member, expand_dims(data, 0), wrap(np.asarray(fill, data.dtype)))
 
 
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Tensor:
@@ -125,7 +160,9 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse:
     return math.cast(math.equal(expand_dims(x, axis), classes), dtypes.as_dtype(dtype))
 
 
-def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Tensor:
+def multi_hot(
+    inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> Tensor:
     """Vectors with a 1 at each of the positions listed along the last axis."""
     from .reductions import max as reduce_max
 
@@ -165,17 +202,51 @@ def nonzero(x: Any) -> tuple[Tensor, ...]:
     return tuple(wrap(i.astype(np.int32)) for i in np.nonzero(np.asarray(convert(x))))
 
 
-def argwhere(x: Any) -> Tensor:
-    """Positions of the elements that are not 0, (count, rank) int32. The shape depends on the values."""
-    return wrap(np.argwhere(np.asarray(convert(x))).astype(np.int32))
+def unique(
+    x: Any,
+    sorted: bool = True,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    size: int | None = None,
+    fill_value: Any = None,
+) -> Any:
+    """Distinct elements in ascending order; on request the first position of each, the way back, the counts.
+
+    The shape depends on the values, unless ``size`` cuts or fills it up (with ``fill_value``, or the least element).
+    """
+    values, index, inverse, counts = np.unique(np.asarray(convert(x)), True, True, True, axis)
+    along = axis or 0
+    if size is not None:
+        missing = builtins.max(size - values.shape[along], 0)
+        kept = np.arange(builtins.min(size, values.shape[along]))
+        filler = np.take(values, [0] * missing, along)
+        if fill_value is not None:
+            filler = np.full_like(filler, fill_value)
+        values = np.concatenate([np.take(values, kept, along), filler], along)
+        index = np.concatenate([index[kept], np.full(missing, index[0] if len(index) else 0)])
+        counts = np.concatenate([counts[kept], np.zeros(missing, counts.dtype)])
+    asked = zip((index, inverse, counts), (return_index, return_inverse, return_counts), strict=True)
+    extra = [wrap(part.astype(np.int32)) for part, wanted in asked if wanted]
+    return (wrap(values), *extra) if extra else wrap(values)
 
 
-def unique(x: Any, return_inverse: bool = False, return_counts: bool = False, axis: int | None = None) -> Any:
-    """Sorted distinct elements (with the way back, with counts). The shape depends on the values."""
-    found = np.unique(
-        np.asarray(convert(x)), return_inverse=return_inverse, return_counts=return_counts, axis=axis
-    )
-    return tuple(map(tensor, found)) if isinstance(found, tuple) else tensor(found)
+def isin(x1: Any, x2: Any, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Where the elements of x1 occur in x2 (where not, with ``invert``)."""
+    from .reductions import any as reduce_any
+
+    found = reduce_any(math.equal(expand_dims(x1, -1), reshape(x2, (-1,))), -1)
+    return math.logical_not(found) if invert else found
+
+
+def unravel_index(indices: Any, shape: Any) -> tuple[Tensor, ...]:
+    """Positions along each axis of ``shape`` for positions in the flattened value."""
+    rest, places = _integers(indices, "unravel_index"), []
+    for extent in reversed(tuple(int(n) for n in shape)):
+        places.append(rest % extent)
+        rest = rest // extent
+    return tuple(reversed(places))
 
 
 def histogram(x: Any, bins: int = 10, range: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
@@ -205,10 +276,11 @@ def get_item(x: Any, key: Any) -> Tensor:
 def _expanded(x: Tensor, keys: tuple) -> list:
     """Resolve ``...`` and bool masks, check the number of indices, and fill up with full slices."""
     resolved: list = []
+    masks: list[tuple[int, tuple]] = []
     for item in keys:
         if hasattr(item, "__tensor__"):
             item = item.__tensor__()
-        if isinstance(item, (list, np.ndarray)) or (isinstance(item, bool)):
+        if isinstance(item, (list, np.ndarray, bool)):
             item = tensor(item)
         if isinstance(item, Tensor):
             if item.dtype == dtypes.BOOL:
@@ -217,22 +289,36 @@ def _expanded(x: Tensor, keys: tuple) -> list:
                         "A symbolic bool mask cannot index: the shape of the result would depend on its values. Use "
                         "ops.where."
                     )
+                if item.ndim == 0:
+                    raise DtypeError("A tensor cannot be indexed with a single bool; use ops.where.")
+                masks.append((len(resolved), item.shape))
                 resolved.extend(nonzero(item))
                 continue
             item = _integers(item, "index")
             if item.ndim == 0 and item._array is not None:
                 item = int(item._array)
-        elif not isinstance(item, (int, np.integer, builtins.slice)) and item is not None and item is not Ellipsis:
+        elif (
+            not isinstance(item, (int, np.integer, builtins.slice))
+            and item is not None
+            and item is not Ellipsis
+        ):
             raise DtypeError(f"A tensor cannot be indexed with {type(item).__name__} ({item!r}).")
         resolved.append(item)
     used = builtins.sum(item is not None and item is not Ellipsis for item in resolved)
     if used > x.ndim:
         raise IndexError(f"Too many indices: {used} for a tensor of shape {x.shape}.")
+    if builtins.sum(item is Ellipsis for item in resolved) > 1:
+        raise IndexError("An index can have only one ellipsis ('...').")
     fill = [builtins.slice(None)] * (x.ndim - used)
-    for i, item in enumerate(resolved):
-        if item is Ellipsis:
-            return resolved[:i] + fill + resolved[i + 1 :]
-    return resolved + fill
+    place = next((i for i, item in enumerate(resolved) if item is Ellipsis), None)
+    for start, shape in masks:
+        earlier = builtins.sum(item is not None and item is not Ellipsis for item in resolved[:start])
+        axis = earlier + (len(fill) if place is not None and place < start else 0)
+        if x.shape[axis : axis + len(shape)] != shape:
+            raise IndexError(
+                f"A mask of shape {shape} does not fit axis {axis} of a tensor of shape {x.shape}."
+            )
+    return resolved + fill if place is None else resolved[:place] + fill + resolved[place + 1 :]
 
 
 def _basic(x: Tensor, keys: list) -> Tensor:

@@ -116,7 +116,9 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
             )
         for letter, extent in zip(letters, value.shape, strict=True):
             if extents.setdefault(letter, extent) not in (extent, 1) and extent != 1:
-                raise ShapeError(f"einsum '{subscripts}': axis '{letter}' has extents {extents[letter]} and {extent}.")
+                raise ShapeError(
+                    f"einsum '{subscripts}': axis '{letter}' has extents {extents[letter]} and {extent}."
+                )
             extents[letter] = max(extents[letter], extent)
     terms = [_prepared(letters, value) for letters, value in zip(inputs, operands, strict=True)]
     letters, value = terms[0]
@@ -189,15 +191,22 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     return reduce_sum(diagonal(x, offset, axis1, axis2), -1)
 
 
-def cross(x1: Any, x2: Any, axis: int = -1) -> Tensor:
-    """Cross product of vectors of 3 along an axis."""
-    a, b = (moveaxis(value, axis, 0) for value in promote(x1, x2))
-    if a.shape[0] != 3 or b.shape[0] != 3:
-        raise ShapeError(f"cross: expected extent 3 along axis {axis}; received {a.shape[0]} and {b.shape[0]}.")
-    from .shape import stack
+def cross(
+    x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Tensor:
+    """Cross product of vectors of 3 (or 2, whose third element is 0) along an axis."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = promote(x1, x2)
+    a, b = moveaxis(a, axisa, 0), moveaxis(b, axisb, 0)
+    if not {a.shape[0], b.shape[0]} <= {2, 3}:
+        raise ShapeError(f"cross: expected vectors of 2 or 3; received {a.shape[0]} and {b.shape[0]}.")
+    if a.shape[0] == b.shape[0] == 2:
+        return a[0] * b[1] - a[1] * b[0]
+    from .shape import pad, stack
 
-    parts = [a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))]
-    return stack(parts, axis)
+    a, b = (pad(v, [(0, 3 - v.shape[0]), *[(0, 0)] * (v.ndim - 1)]) for v in (a, b))
+    return stack([a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))], axisc)
 
 
 def kron(x1: Any, x2: Any) -> Tensor:
@@ -211,7 +220,7 @@ def kron(x1: Any, x2: Any) -> Tensor:
     return reshape(wide_a * wide_b, [n * m for n, m in zip(a.shape, b.shape, strict=True)])
 
 
-def matrix_transpose(x: Any) -> Tensor:
+def _matrix_transpose(x: Any) -> Tensor:
     """Exchange the last two axes."""
     x = convert(x)
     return transpose(x, [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2])

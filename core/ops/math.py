@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
+from ..errors import DtypeError
 from ..primitives import elementwise as primitive
+from ..primitives import numbers
 from ..tensor import Tensor, wrap
 from .common import cast_to, convert, promote, promote_float, scalar, to_float
 
@@ -50,7 +52,9 @@ def divide_no_nan(x1: Any, x2: Any) -> Tensor:
     """x1 / x2, and 0 where x2 is 0."""
     x1, x2 = promote_float(x1, x2)
     zero = primitive.equal(x2, scalar(0, x2))
-    return primitive.where(zero, scalar(0, x1), primitive.divide(x1, primitive.where(zero, scalar(1, x2), x2)))
+    return primitive.where(
+        zero, scalar(0, x1), primitive.divide(x1, primitive.where(zero, scalar(1, x2), x2))
+    )
 
 
 def floor_divide(x1: Any, x2: Any) -> Tensor:
@@ -63,18 +67,46 @@ def mod(x1: Any, x2: Any) -> Tensor:
     return primitive.mod(*_numbers(x1, x2))
 
 
+def fmod(x1: Any, x2: Any) -> Tensor:
+    """Remainder of the division rounded towards 0; it has the sign of x1."""
+    x1, x2 = _numbers(x1, x2)
+    return primitive.where(
+        primitive.less(x1, scalar(0, x1)),
+        primitive.negative(primitive.mod(absolute(x1), absolute(x2))),
+        primitive.mod(absolute(x1), absolute(x2)),
+    )
+
+
+def gcd(x1: Any, x2: Any) -> Tensor:
+    """Greatest common divisor of integers."""
+    return numbers.gcd(*_integers("gcd", x1, x2))
+
+
+def lcm(x1: Any, x2: Any) -> Tensor:
+    """Least common multiple of integers."""
+    x1, x2 = _integers("lcm", x1, x2)
+    divisor = numbers.gcd(x1, x2)
+    return absolute(x1 // maximum(divisor, 1) * x2)
+
+
+def _integers(name: str, *values: Any) -> list[Tensor]:
+    values = _numbers(*values)
+    if values[0].dtype.kind == "f":
+        raise DtypeError(f"{name}: expected integers; received {values[0].dtype.name}.")
+    return values
+
+
 remainder = mod
 
 
 def power(x1: Any, x2: Any) -> Tensor:
     """x1 to the power x2."""
-    if dtypes.weak(x2) and not isinstance(x2, bool):
-        base = _numbers(x1)[0] if not dtypes.weak(x1) else None
-        if base is not None and x2 == 2:
-            return primitive.multiply(base, base)
-        if base is not None and x2 == 0.5 and base.dtype.kind == "f":
-            return primitive.sqrt(base)
-    return primitive.power(*_numbers(x1, x2))
+    base, exponent = _numbers(x1, x2)
+    if dtypes.weak(x2) and x2 == 2:
+        return primitive.multiply(base, base)
+    if dtypes.weak(x2) and x2 == 0.5:
+        return primitive.sqrt(base)
+    return primitive.power(base, exponent)
 
 
 def negative(x: Any) -> Tensor:
@@ -88,12 +120,36 @@ def absolute(x: Any) -> Tensor:
     return x if x.dtype.kind in "bu" else primitive.absolute(x)
 
 
+def fabs(x: Any) -> Tensor:
+    """|x| as a float"""
+    return primitive.absolute(to_float(x))
+
+
 abs = absolute
 
 
 def sign(x: Any) -> Tensor:
     """-1, 0 or 1."""
     return primitive.sign(_numbers(x)[0])
+
+
+def signbit(x: Any) -> Tensor:
+    """Where the sign of x is minus, that of -0.0 too."""
+    x = convert(x)
+    if x.dtype.kind != "f":
+        return less(x, 0)
+    zero, one = scalar(0, x), scalar(1, x)
+    negative_zero = logical_and(primitive.equal(x, zero), primitive.less(one / x, zero))
+    return logical_or(primitive.less(x, zero), negative_zero)
+
+
+def heaviside(x1: Any, x2: Any) -> Tensor:
+    """0 where x1 is negative, 1 where positive, x2 where 0."""
+    x1, x2 = promote_float(x1, x2)
+    step = where(primitive.greater(x1, scalar(0, x1)), scalar(1, x1), x1 * 0)  # NaN stays
+    return where(
+        primitive.equal(x1, scalar(0, x1)), x2, where(isinf(x1), primitive.greater(x1, scalar(0, x1)), step)
+    )
 
 
 def maximum(x1: Any, x2: Any) -> Tensor:
@@ -104,6 +160,18 @@ def maximum(x1: Any, x2: Any) -> Tensor:
 def minimum(x1: Any, x2: Any) -> Tensor:
     """The smaller of x1 and x2; NaN if either is."""
     return primitive.minimum(*promote(x1, x2))
+
+
+def fmax(x1: Any, x2: Any) -> Tensor:
+    """The larger of x1 and x2; NaN only where both are."""
+    x1, x2 = promote(x1, x2)
+    return where(isnan(x1), x2, where(isnan(x2), x1, primitive.maximum(x1, x2)))
+
+
+def fmin(x1: Any, x2: Any) -> Tensor:
+    """The smaller of x1 and x2; NaN only where both are."""
+    x1, x2 = promote(x1, x2)
+    return where(isnan(x1), x2, where(isnan(x2), x1, primitive.minimum(x1, x2)))
 
 
 def clip(x: Any, x_min: Any, x_max: Any) -> Tensor:
@@ -201,6 +269,18 @@ def exp2(x: Any) -> Tensor:
     return primitive.exp(x * scalar(np.log(2), x))
 
 
+def cbrt(x: Any) -> Tensor:
+    """Cube root."""
+    x = to_float(x)
+    return primitive.sign(x) * primitive.power(primitive.absolute(x), scalar(1 / 3, x))
+
+
+def ldexp(x1: Any, x2: Any) -> Tensor:
+    """x1·2^x2"""
+    x1, x2 = promote_float(x1, x2)
+    return x1 * primitive.power(scalar(2, x1), x2)
+
+
 def logaddexp(x1: Any, x2: Any) -> Tensor:
     """log(exp(x1) + exp(x2)) without overflow."""
     x1, x2 = promote_float(x1, x2)
@@ -208,6 +288,33 @@ def logaddexp(x1: Any, x2: Any) -> Tensor:
     difference = primitive.negative(primitive.absolute(x1 - x2))
     same_infinity = primitive.equal(x1, x2)
     return high + primitive.log1p(primitive.exp(primitive.where(same_infinity, scalar(0, x1), difference)))
+
+
+def logaddexp2(x1: Any, x2: Any) -> Tensor:
+    """log2(2^x1 + 2^x2) without overflow."""
+    x1, x2 = promote_float(x1, x2)
+    factor = scalar(np.log(2), x1)
+    return logaddexp(x1 * factor, x2 * factor) / factor
+
+
+def erfc(x: Any) -> Tensor:
+    """1 - erf(x), exact for large x too.
+
+    Cody, "Rational Chebyshev approximation for the error function" (1969).
+    """
+    x = to_float(x)
+    z = primitive.absolute(x)
+    near = primitive.less(z, scalar(0.46875, z))
+    far = primitive.greater(z, scalar(4, z))
+    middle_z = primitive.where(far, scalar(4, z), z)
+    far_z = primitive.where(far, z, scalar(4, z))
+    middle = _polynomial(middle_z, primitive.ERFC_P) / _polynomial(middle_z, primitive.ERFC_Q)
+    s = scalar(1, z) / (far_z * far_z)
+    tail = _polynomial(s, primitive.ERFX_P) / _polynomial(s, primitive.ERFX_Q)
+    tail = (scalar(1 / np.sqrt(np.pi), z) - s * tail) / far_z
+    beyond = primitive.exp(primitive.negative(z * z)) * primitive.where(far, tail, middle)
+    beyond = primitive.where(primitive.less(x, scalar(0, x)), scalar(2, x) - beyond, beyond)
+    return primitive.where(near, scalar(1, x) - primitive.erf(x), beyond)
 
 
 def erfinv(x: Any) -> Tensor:
@@ -318,6 +425,12 @@ def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan:
     return logical_or(near, logical_and(isnan(x1), isnan(x2))) if equal_nan else near
 
 
+def isreal(x: Any) -> Tensor:
+    """True everywhere: tensors are real."""
+    x = convert(x)
+    return wrap(np.broadcast_to(np.ones((), bool), x.shape))
+
+
 def _bools(*values: Any) -> list[Tensor]:
     return [cast(value, "bool") for value in values]
 
@@ -342,19 +455,19 @@ def logical_not(x: Any) -> Tensor:
     return primitive.bitwise_not(*_bools(x))
 
 
-def bitwise_and(x1: Any, x2: Any) -> Tensor:
-    """x1 & x2 of integers or bools."""
-    return primitive.bitwise_and(*promote(x1, x2))
+def bitwise_and(x: Any, y: Any) -> Tensor:
+    """x & y of integers or bools."""
+    return primitive.bitwise_and(*promote(x, y))
 
 
-def bitwise_or(x1: Any, x2: Any) -> Tensor:
-    """x1 | x2 of integers or bools."""
-    return primitive.bitwise_or(*promote(x1, x2))
+def bitwise_or(x: Any, y: Any) -> Tensor:
+    """x | y of integers or bools."""
+    return primitive.bitwise_or(*promote(x, y))
 
 
-def bitwise_xor(x1: Any, x2: Any) -> Tensor:
-    """x1 ^ x2 of integers or bools."""
-    return primitive.bitwise_xor(*promote(x1, x2))
+def bitwise_xor(x: Any, y: Any) -> Tensor:
+    """x ^ y of integers or bools."""
+    return primitive.bitwise_xor(*promote(x, y))
 
 
 def bitwise_not(x: Any) -> Tensor:
@@ -403,9 +516,33 @@ def real(x: Any) -> Tensor:
     return convert(x)
 
 
+def imag(x: Any) -> Tensor:
+    """0: tensors are real."""
+    return convert(x) * 0
+
+
+def conjugate(x: Any) -> Tensor:
+    """x: tensors are real."""
+    return convert(x)
+
+
+conj = conjugate
+
+
+def angle(x: Any) -> Tensor:
+    """Angle of real numbers as complex ones: π where negative, else 0."""
+    x = to_float(x)
+    return where(primitive.less(x, scalar(0, x)), scalar(np.pi, x), scalar(0, x))
+
+
 def deg2rad(x: Any) -> Tensor:
     """Degrees to radians."""
     return multiply(to_float(x), np.pi / 180)
+
+
+def rad2deg(x: Any) -> Tensor:
+    """Radians to degrees."""
+    return multiply(to_float(x), 180 / np.pi)
 
 
 def sinc(x: Any) -> Tensor:
@@ -418,3 +555,50 @@ def sinc(x: Any) -> Tensor:
 def hypot(x1: Any, x2: Any) -> Tensor:
     """sqrt(x1² + x2²)"""
     return sqrt(add(square(x1), square(x2)))
+
+
+def nextafter(x1: Any, x2: Any) -> Tensor:
+    """The next float after x1 towards x2."""
+    return numbers.nextafter(*promote_float(x1, x2))
+
+
+def view(x: Any, dtype: Any = None) -> Tensor:
+    """The bytes of x read as another dtype."""
+    x = convert(x)
+    return x if dtype is None else numbers.view(x, dtype=dtypes.as_dtype(dtype))
+
+
+def saturate_cast(x: Any, dtype: Any) -> Tensor:
+    """Convert to another dtype; what does not fit becomes its smallest or largest number."""
+    x, target = convert(x), dtypes.as_dtype(dtype)
+    if target.kind == "b" or x.dtype.kind == "b":
+        return cast_to(x, target)
+    limits, own = (np.finfo(t) if t.kind == "f" else np.iinfo(t) for t in (target, x.dtype))
+    low, high = (max(limits.min, own.min), min(limits.max, own.max))
+    if x.dtype.kind == "f" and target.kind != "f" and x.dtype.type(high) > high:
+        high = np.nextafter(x.dtype.type(high), x.dtype.type(0))  # the limit itself is no float of this size
+    return cast_to(clip(x, x.dtype.type(low), x.dtype.type(high)), target)
+
+
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Tensor:
+    """For each element the choice of the first condition that holds, else ``default``."""
+    if len(condlist) != len(choicelist):
+        raise ValueError(f"select: {len(condlist)} conditions for {len(choicelist)} choices.")
+    result = default
+    for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
+        result = where(condition, choice, result)
+    return convert(result)
+
+
+def i0(x: Any) -> Tensor:
+    """Modified Bessel function of the first kind, order 0.
+
+    The trapezoid rule for its integral over half a period of cosh(x·cos θ), which converges exponentially.
+    """
+    x = to_float(x)
+    points = 128 if x.dtype == dtypes.FLOAT64 else 32
+    nodes = np.cos((np.arange(points) + 0.5) * np.pi / points).astype(x.dtype)
+    from .reductions import mean
+    from .shape import expand_dims
+
+    return mean(cosh(expand_dims(x, -1) * nodes), -1)

@@ -15,16 +15,14 @@ from . import math, reductions
 from .common import axis_of, cast_to, convert, pair, promote, promote_float, scalar, to_float
 from .indexing import take_along_axis
 from .linear import einsum
-from .shape import expand_dims, moveaxis, pad, reshape, split, squeeze, transpose
+from .shape import expand_dims, moveaxis, pad, rearrange, reshape, split, squeeze, stack, transpose
 
 # Activations -------------------------------------------------------------------------------------------------------
 
 
 def relu(x: Any) -> Tensor:
     """max(x, 0); the gradient at 0 is 0."""
-    x = convert(x)
-    zero = scalar(0, x)
-    return elementwise.where(elementwise.less_equal(x, zero), zero, x)  # this way round NaN stays NaN
+    return elementwise.relu(convert(x))
 
 
 def relu6(x: Any) -> Tensor:
@@ -40,9 +38,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Tensor:
 
 def sigmoid(x: Any) -> Tensor:
     """1 / (1 + exp(-x))"""
-    x = to_float(x)
-    half = scalar(0.5, x)
-    return half * elementwise.tanh(half * x) + half
+    return elementwise.sigmoid(to_float(x))
 
 
 def log_sigmoid(x: Any) -> Tensor:
@@ -200,7 +196,7 @@ def _channels_last(data_format: str | None, name: str) -> None:
         raise ValueError(f"{name}: data are channels last here; received data_format={data_format!r}.")
 
 
-def resolve_padding(
+def _resolve_padding(
     padding: Any, spatial: tuple, kernel: tuple, strides: tuple, dilation: tuple
 ) -> tuple[tuple[int, int], ...]:
     """(low, high) per spatial axis for "valid", "same" (output ceil(n / stride)), "causal", or explicit pairs."""
@@ -247,7 +243,7 @@ def conv(
             f"conv: the input has {x.shape[-1]} channels (shape {x.shape}), which the kernel's {w.shape[-2]} (shape "
             f"{w.shape}) do not divide."
         )
-    pads = resolve_padding(padding, x.shape[1:-1], w.shape[:-2], strides, dilation)
+    pads = _resolve_padding(padding, x.shape[1:-1], w.shape[:-2], strides, dilation)
     groups = x.shape[-1] // w.shape[-2]
     return convolution.conv(x, w, strides=strides, padding=pads, dilation=dilation, groups=groups)
 
@@ -333,7 +329,7 @@ def _pool_geometry(x: Tensor, pool_size: Any, strides: Any, padding: Any) -> dic
     rank = x.ndim - 2
     window = pair(pool_size, rank, "pool_size")
     strides = window if strides is None else pair(strides, rank, "strides")
-    pads = resolve_padding(padding, x.shape[1:-1], window, strides, (1,) * rank)
+    pads = _resolve_padding(padding, x.shape[1:-1], window, strides, (1,) * rank)
     return {"window": window, "strides": strides, "padding": pads}
 
 
@@ -373,8 +369,6 @@ def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = N
 
 
 def _adaptive(x: Tensor, output_size: Any, reduce: Any) -> Tensor:
-    from .shape import stack
-
     for axis, count in enumerate(pair(output_size, x.ndim - 2, "output_size"), 1):
         extent = x.shape[axis]
         lead = (slice(None),) * axis
@@ -432,11 +426,14 @@ def dot_product_attention(
     mask: Any = None,
     scale: float | None = None,
     is_causal: bool = False,
+    flash_attention: bool | None = None,
+    attn_logits_soft_cap: float | None = None,
 ) -> Tensor:
     """Attention (B, T, heads, d), (B, S, heads_kv, d), (B, S, heads_kv, d) -> (B, T, heads, d).
 
     ``mask`` is True where a query may look, and broadcasts to (B, heads, T, S); ``bias`` is added to the scores.
-    Fewer key heads than query heads are shared among them. Vaswani et al. (2017).
+    ``attn_logits_soft_cap`` limits the scores smoothly by a tanh. ``flash_attention`` is accepted for Keras and changes
+    nothing. Fewer key heads than query heads are shared among them. Vaswani et al. (2017).
     """
     q, k, v = promote_float(query, key, value)
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4 or q.shape[2] % k.shape[2]:
@@ -451,6 +448,8 @@ def dot_product_attention(
 
         k, v = repeat(k, shared, 2), repeat(v, shared, 2)
     scores = einsum("bthd,bshd->bhts", q * scalar(scale, q), k)
+    if attn_logits_soft_cap is not None:
+        scores = math.tanh(scores / attn_logits_soft_cap) * attn_logits_soft_cap
     if bias is not None:
         scores = scores + cast_to(convert(bias), scores.dtype)
     if is_causal:
@@ -508,8 +507,10 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
     if target.shape != output.shape:
         raise ShapeError(f"binary_crossentropy: target {target.shape} and output {output.shape} differ.")
     if from_logits:
-        return math.maximum(output, 0) - output * target + elementwise.log1p(
-            elementwise.exp(math.negative(math.absolute(output)))
+        return (
+            math.maximum(output, 0)
+            - output * target
+            + elementwise.log1p(elementwise.exp(math.negative(math.absolute(output))))
         )
     output = math.clip(output, config.epsilon(), 1 - config.epsilon())
     return math.negative(target * math.log(output) + (1 - target) * math.log(1 - output))
@@ -521,34 +522,62 @@ def polar(abs_: Any, angle: Any) -> tuple[Tensor, Tensor]:
     return abs_ * math.cos(angle), abs_ * math.sin(angle)
 
 
-def unfold(
-    inputs: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Tensor:
-    """Sliding windows of (N, H, W, C) as rows: (N, kernel elements · C, positions)."""
-    x = convert(inputs)
+def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+    """Sliding windows of (N, C, H, W), channels first, as columns: (N, C · kernel elements, positions)."""
+    x = convert(x)
     kernel, dilation = pair(kernel_size, 2, "kernel_size"), pair(dilation, 2, "dilation")
     padding, stride = pair(padding, 2, "padding"), pair(stride, 2, "stride")
-    x = pad(x, ((0, 0), *((p, p) for p in padding), (0, 0)))
-    spatial = tuple(
-        convolution.output_extent(n, k, s, (0, 0), d)
-        for n, k, s, d in zip(x.shape[1:-1], kernel, stride, dilation, strict=True)
-    )
+    x = pad(transpose(x, (0, 2, 3, 1)), ((0, 0), *((p, p) for p in padding), (0, 0)))
+    spatial = _positions(x.shape[1:-1], kernel, stride, dilation)
     parts = [x[window] for _, window in convolution.windows(kernel, spatial, stride, dilation)]
-    from .shape import stack
-
-    windows = stack(parts, 1)  # (N, positions in the kernel, *spatial, C)
-    windows = transpose(windows, (0, 4, 1, 2, 3))
-    return reshape(windows, (x.shape[0], x.shape[-1] * len(parts), spatial[0] * spatial[1]))
+    columns = transpose(stack(parts, 1), (0, 4, 1, 2, 3))  # (N, C, positions in the kernel, *spatial)
+    return reshape(columns, (x.shape[0], x.shape[-1] * len(parts), spatial[0] * spatial[1]))
 
 
-def depth_to_space(x: Any, block_size: int) -> Tensor:
-    """(N, H, W, C·b²) -> (N, H·b, W·b, C)"""
+def fold(
+    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """Sums of overlapping windows, the transpose of unfold: (N, C · kernel elements, positions) -> (N, C, H, W)."""
     x = convert(x)
-    n, h, w, c = x.shape
-    x = reshape(x, (n, h, w, block_size, block_size, c // block_size**2))
-    return reshape(
-        transpose(x, (0, 1, 3, 2, 4, 5)), (n, h * block_size, w * block_size, c // block_size**2)
+    size, kernel = pair(output_size, 2, "output_size"), pair(kernel_size, 2, "kernel_size")
+    dilation, stride = pair(dilation, 2, "dilation"), pair(stride, 2, "stride")
+    padding = pair(padding, 2, "padding")
+    spatial = _positions(
+        tuple(n + 2 * p for n, p in zip(size, padding, strict=True)), kernel, stride, dilation
     )
+    rows = x.shape[1]
+    channels = rows // (kernel[0] * kernel[1])
+    # The gradient of a convolution that copies each element of a window to an output channel of its own.
+    copying = np.eye(rows, dtype=x.dtype).reshape(channels, *kernel, rows).transpose(1, 2, 0, 3)
+    folded = convolution.conv_input_gradient(
+        transpose(reshape(x, (x.shape[0], rows, *spatial)), (0, 2, 3, 1)),
+        wrap(np.ascontiguousarray(copying)),
+        shape=(x.shape[0], *size, channels),
+        strides=stride,
+        padding=tuple((p, p) for p in padding),
+        dilation=dilation,
+        groups=1,
+    )
+    return transpose(folded, (0, 3, 1, 2))
+
+
+def _positions(spatial: tuple, kernel: tuple, stride: tuple, dilation: tuple) -> tuple[int, ...]:
+    return tuple(
+        convolution.output_extent(n, k, s, (0, 0), d)
+        for n, k, s, d in zip(spatial, kernel, stride, dilation, strict=True)
+    )
+
+
+def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Tensor:
+    """(N, H, W, b·b·C) -> (N, H·b, W·b, C)"""
+    _channels_last(data_format, "depth_to_space")
+    return rearrange(x, "n h w (p q c) -> n (h p) (w q) c", p=block_size, q=block_size)
+
+
+def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> Tensor:
+    """(N, H·b, W·b, C) -> (N, H, W, b·b·C)"""
+    _channels_last(data_format, "space_to_depth")
+    return rearrange(x, "n (h p) (w q) c -> n h w (p q c)", p=block_size, q=block_size)
 
 
 def psnr(x1: Any, x2: Any, max_val: float) -> Tensor:

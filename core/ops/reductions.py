@@ -14,7 +14,7 @@ from ..primitives.indexing import argsort as _argsort
 from ..tensor import Tensor
 from . import math
 from .common import axes_of, axis_of, cast_to, convert, scalar, to_float
-from .shape import expand_dims, ravel, reshape
+from .shape import broadcast_to, expand_dims, moveaxis, ravel, reshape
 
 Axis = int | Sequence[int] | None
 
@@ -52,13 +52,20 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False, initial: Any = None) 
     return result if initial is None else math.minimum(result, initial)
 
 
-amax, amin = max, min
+def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Maximum over axes; see max."""
+    return max(x, axis, keepdims)
+
+
+def amin(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Minimum over axes; see min."""
+    return min(x, axis, keepdims)
 
 
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether an element along the axes is true."""
-    x = math.cast(x, "int8")
-    return math.not_equal(_reduce(reduction.reduce_sum, math.cast(math.not_equal(x, 0), "int32"), axis, keepdims), 0)
+    x = math.cast(math.cast(x, "bool"), "int32")
+    return math.not_equal(_reduce(reduction.reduce_sum, x, axis, keepdims), 0)
 
 
 def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -74,6 +81,8 @@ def count_nonzero(x: Any, axis: Axis = None) -> Tensor:
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean over axes (all by default), as a float."""
     x = to_float(x)
+    if x.dtype == np.float16:  # neither the sum nor the count may fit
+        return cast_to(mean(cast_to(x, dtypes.FLOAT32), axis, keepdims), x.dtype)
     count = int(np.prod([x.shape[a] for a in axes_of(axis, x.ndim, "mean")], dtype=np.int64))
     total = sum(x, axis, keepdims)
     return elementwise.divide(total, scalar(count, x))
@@ -87,11 +96,13 @@ def average(x: Any, axis: Axis = None, weights: Any = None) -> Tensor:
     weights = cast_to(convert(weights), x.dtype)
     if weights.shape != x.shape:
         if weights.ndim != 1 or not isinstance(axis, int):
-            raise ShapeError(f"average: weights of shape {weights.shape} do not fit {x.shape} along axis {axis}.")
+            raise ShapeError(
+                f"average: weights of shape {weights.shape} do not fit {x.shape} along axis {axis}."
+            )
         along = [1] * x.ndim
         along[axis_of(axis, x.ndim, "average")] = weights.size
         weights = reshape(weights, along)
-    return sum(x * weights, axis) / sum(weights + elementwise.multiply(x, scalar(0, x)), axis)
+    return sum(x * weights, axis) / sum(broadcast_to(weights, x.shape), axis)
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -118,12 +129,9 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     high = elementwise.stop_gradient(max(x, axis, True))
     high = math.where(math.isfinite(high), high, scalar(0, x))
     total = math.log(sum(math.exp(x - high), axis, True)) + high
-    return total if keepdims else reshape(total, sum_shape(x, axis))
-
-
-def sum_shape(x: Tensor, axis: Axis) -> tuple[int, ...]:
-    """Shape that is left after reducing ``axis``."""
-    return reduction.reduced_shape(x.shape, axes_of(axis, x.ndim, "reduce"), False)
+    if keepdims:
+        return total
+    return reshape(total, reduction.reduced_shape(x.shape, axes_of(axis, x.ndim, "logsumexp"), False))
 
 
 def _position(op: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
@@ -176,38 +184,168 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
 
 def quantile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False) -> Tensor:
     """Quantiles q (in [0, 1]) over axes; between neighbours: "linear", "lower", "higher", "nearest", "midpoint"."""
-    from .indexing import take
-    from .shape import moveaxis
+    return _quantile(to_float(x), q, axis, method, keepdims, skip_nan=False)
 
-    x = to_float(x)
+
+def nanquantile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False) -> Tensor:
+    """Like :func:`quantile`, without the elements that are NaN."""
+    return _quantile(to_float(x), q, axis, method, keepdims, skip_nan=True)
+
+
+def _quantile(x: Tensor, q: Any, axis: Axis, method: str, keepdims: bool, skip_nan: bool) -> Tensor:
+    from .indexing import take_along_axis
+
+    if method not in ("linear", "lower", "higher", "nearest", "midpoint"):
+        raise ValueError(
+            f"quantile: method is 'linear', 'lower', 'higher', 'nearest' or 'midpoint'; received {method!r}."
+        )
     axes = axes_of(axis, x.ndim, "quantile")
     kept = [i for i in range(x.ndim) if i not in axes]
-    values = sort(reshape(moveaxis(x, axes, tuple(range(len(kept), x.ndim))), [*(x.shape[i] for i in kept), -1]))
-    q = np.asarray(q, np.float64)
-    place = q * (values.shape[-1] - 1)
-    low, high = np.floor(place).astype(np.int32), np.ceil(place).astype(np.int32)
-    shares = {
+    values = sort(
+        reshape(moveaxis(x, axes, tuple(range(len(kept), x.ndim))), [*(x.shape[i] for i in kept), -1])
+    )
+    number = math.isnan(values)  # NaNs are sorted to the end
+    count = sum(math.logical_not(number), -1, True) if skip_nan else convert(values.shape[-1])
+    q = convert(q)
+    place = math.cast(reshape(q, (-1,)), "float64") * math.cast(count - 1, "float64")  # (…, quantiles)
+    place = math.maximum(broadcast_to(place, (*values.shape[:-1], q.size)), 0)
+    low, high = math.floor(place), math.ceil(place)
+    share = {
         "linear": place - low,
-        "lower": np.zeros_like(place),
-        "higher": np.ones_like(place),
-        "nearest": np.round(place) - low,
-        "midpoint": np.full_like(place, 0.5) * (high > low),
-    }
-    if method not in shares:
-        raise ValueError(f"quantile: method is one of {', '.join(shares)}; received {method!r}.")
-    share = convert(np.asarray(shares[method], x.dtype))
-    below, above = take(values, low, -1), take(values, high, -1)
-    result = below + (above - below) * share
-    if keepdims:
-        result = reshape(result, [*(1 if i in axes else n for i, n in enumerate(x.shape)), *q.shape])
-    for _ in q.shape:
-        result = moveaxis(result, -1, 0)
-    return result
+        "lower": place * 0,
+        "higher": high - low,
+        "nearest": math.round(place) - low,
+        "midpoint": (high - low) / 2,
+    }[method]
+    below, above = (take_along_axis(values, math.cast(edge, "int32"), -1) for edge in (low, high))
+    result = below + math.where(share > 0, (above - below) * math.cast(share, x.dtype), 0)
+    if not skip_nan:
+        result = math.where(number[..., -1:], np.nan, result)
+    result = moveaxis(result, -1, 0)
+    lead = [1 if i in axes else n for i, n in enumerate(x.shape)] if keepdims else [x.shape[i] for i in kept]
+    return reshape(result, [*q.shape, *lead])
+
+
+def percentile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False) -> Tensor:
+    """Percentiles q (in [0, 100]) over axes."""
+    return quantile(x, _hundredths(q), axis, method, keepdims)
+
+
+def nanpercentile(
+    x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False
+) -> Tensor:
+    """Like :func:`percentile`, without the elements that are NaN."""
+    return nanquantile(x, _hundredths(q), axis, method, keepdims)
+
+
+def _hundredths(q: Any) -> Tensor:
+    return math.cast(q, "float64") / 100
 
 
 def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Median over axes (all by default)."""
     return quantile(x, 0.5, axis, "linear", keepdims)
+
+
+def nanmedian(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Median over axes, without the elements that are NaN."""
+    return nanquantile(x, 0.5, axis, "linear", keepdims)
+
+
+def _filled(x: Any, value: float) -> tuple[Tensor, Tensor]:
+    """x with ``value`` in the place of NaN, and where it was."""
+    x = convert(x)
+    nowhere = math.isnan(x)
+    return (math.where(nowhere, scalar(value, x), x) if x.dtype.kind == "f" else x), nowhere
+
+
+def nansum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Sum over axes of the elements that are not NaN."""
+    return sum(_filled(x, 0)[0], axis, keepdims)
+
+
+def nanprod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Product over axes of the elements that are not NaN."""
+    return prod(_filled(x, 1)[0], axis, keepdims)
+
+
+def nanmax(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Maximum over axes of the elements that are not NaN; NaN where all are."""
+    filled, nowhere = _filled(x, -np.inf)
+    result = max(filled, axis, keepdims)
+    return math.where(all(nowhere, axis, keepdims), np.nan, result) if result.dtype.kind == "f" else result
+
+
+def nanmin(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Minimum over axes of the elements that are not NaN; NaN where all are."""
+    filled, nowhere = _filled(x, np.inf)
+    result = min(filled, axis, keepdims)
+    return math.where(all(nowhere, axis, keepdims), np.nan, result) if result.dtype.kind == "f" else result
+
+
+def nanmean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Mean over axes of the elements that are not NaN."""
+    x = to_float(x)
+    return nansum(x, axis, keepdims) / sum(
+        math.cast(math.logical_not(math.isnan(x)), x.dtype), axis, keepdims
+    )
+
+
+def nanvar(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Variance over axes of the elements that are not NaN."""
+    x = to_float(x)
+    return nanmean(math.square(x - nanmean(x, axis, True)), axis, keepdims)
+
+
+def nanstd(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Standard deviation over axes of the elements that are not NaN."""
+    return math.sqrt(nanvar(x, axis, keepdims))
+
+
+def nanargmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Position of the maximum of the elements that are not NaN; -1 where all are."""
+    filled, nowhere = _filled(x, -np.inf)
+    return math.where(all(nowhere, axis, keepdims), -1, argmax(filled, axis, keepdims))
+
+
+def nanargmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Position of the minimum of the elements that are not NaN; -1 where all are."""
+    filled, nowhere = _filled(x, np.inf)
+    return math.where(all(nowhere, axis, keepdims), -1, argmin(filled, axis, keepdims))
+
+
+def nancumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """Running sum along an axis in which NaN counts as 0."""
+    return cumsum(_filled(x, 0)[0], axis, dtype)
+
+
+def nancumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """Running product along an axis in which NaN counts as 1."""
+    return cumprod(_filled(x, 1)[0], axis, dtype)
+
+
+def ptp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Maximum minus minimum over axes."""
+    return max(x, axis, keepdims) - min(x, axis, keepdims)
+
+
+def allclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """Whether all elements are close; see isclose."""
+    return all(math.isclose(x1, x2, rtol, atol, equal_nan))
+
+
+def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Tensor:
+    """Integral along an axis by the trapezoid rule, at positions ``x`` or with steps ``dx``."""
+    y = moveaxis(to_float(y), axis, -1)
+    if x is not None:
+        x = convert(x)
+        dx = diff(x) if x.ndim == 1 else diff(moveaxis(x, axis, -1))
+    return sum(dx * (y[..., 1:] + y[..., :-1]) / 2, -1)
+
+
+def argpartition(x: Any, kth: int, axis: int = -1) -> Tensor:
+    """Positions that put the kth smallest element in its place, smaller ones before it (here: that sort it)."""
+    return argsort(x, axis)
 
 
 def argsort(x: Any, axis: int | None = -1) -> Tensor:
@@ -250,32 +388,3 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
     own = take_along_axis(predictions, expand_dims(targets, -1), -1)
     higher = sum(math.greater(predictions, own), -1)
     return math.logical_and(math.less(higher, k), math.isfinite(own[..., 0]))
-
-
-def linalg_norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Vector norm over axes: 2 by default, or 1, inf, -inf, any power p, "fro"."""
-    x = to_float(x)
-    if ord in (None, 2, "fro"):
-        return math.sqrt(sum(x * x, axis, keepdims))
-    magnitude = math.absolute(x)
-    if ord == np.inf:
-        return max(magnitude, axis, keepdims)
-    if ord == -np.inf:
-        return min(magnitude, axis, keepdims)
-    if ord == 1:
-        return sum(magnitude, axis, keepdims)
-    if ord == 0:
-        return sum(math.cast(math.not_equal(x, 0), x.dtype), axis, keepdims)
-    return math.power(sum(math.power(magnitude, ord), axis, keepdims), 1.0 / ord)
-
-
-norm = linalg_norm
-
-
-def normalize(x: Any, axis: int = -1, order: int = 2, epsilon: float | None = None) -> Tensor:
-    """x divided by its norm along an axis."""
-    x = to_float(x)
-    epsilon = 1e-7 if epsilon is None else epsilon
-    if order == 2:
-        return x * math.rsqrt(math.maximum(sum(x * x, axis, True), epsilon**2))
-    return x / math.maximum(linalg_norm(x, order, axis, True), epsilon)

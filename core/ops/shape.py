@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import ShapeError
-from ..op import broadcast_shapes
 from ..primitives import elementwise, movement
 from ..tensor import Tensor, tensor, wrap
 from .common import axes_of, axis_of, cast_to, convert, pair, promote
@@ -23,6 +23,14 @@ def _shape(shape: Any) -> tuple[int, ...]:
 def convert_to_tensor(x: Any, dtype: Any = None) -> Tensor:
     """Make a tensor from numbers, lists, arrays, variables or tensors; see :func:`tenzoo.tensor`."""
     return tensor(x, dtype)
+
+
+array = convert_to_tensor
+
+
+def dtype(x: Any) -> str:
+    """Name of the dtype of x."""
+    return convert(x).dtype.name
 
 
 def convert_to_numpy(x: Any) -> np.ndarray:
@@ -81,19 +89,69 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Te
 
 
 def linspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
 ) -> Any:
-    """``num`` evenly spaced numbers from start to stop."""
-    values, step = np.linspace(np.asarray(start), np.asarray(stop), num, endpoint, True)
+    """``num`` evenly spaced numbers from start to stop (numbers or arrays), along a new axis."""
+    values, step = np.linspace(np.asarray(start), np.asarray(stop), num, endpoint, True, axis=axis)
     result = wrap(np.asarray(values, dtypes.as_dtype(dtype)))
-    return (result, float(step)) if retstep else result
+    return (result, tensor(step, result.dtype)) if retstep else result
 
 
 def logspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: float = 10, dtype: Any = None
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    base: float = 10,
+    dtype: Any = None,
+    axis: int = 0,
 ) -> Tensor:
     """``num`` numbers evenly spaced on a logarithmic scale, from base**start to base**stop."""
-    return wrap(np.asarray(np.logspace(start, stop, num, endpoint, base), dtypes.as_dtype(dtype)))
+    values = np.logspace(np.asarray(start), np.asarray(stop), num, endpoint, base, axis=axis)
+    return wrap(np.asarray(values, dtypes.as_dtype(dtype)))
+
+
+def geomspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+) -> Tensor:
+    """``num`` numbers from start to stop with equal quotients."""
+    values = np.geomspace(np.asarray(start), np.asarray(stop), num, endpoint, axis=axis)
+    return wrap(np.asarray(values, dtypes.as_dtype(dtype)))
+
+
+def _window(function: Any, x: Any, *parameters: float) -> Tensor:
+    return wrap(function(int(x), *parameters).astype(dtypes.as_dtype(None)))
+
+
+def bartlett(x: int) -> Tensor:
+    """Triangular window of x points."""
+    return _window(np.bartlett, x)
+
+
+def blackman(x: int) -> Tensor:
+    """Blackman window of x points."""
+    return _window(np.blackman, x)
+
+
+def hamming(x: int) -> Tensor:
+    """Hamming window of x points."""
+    return _window(np.hamming, x)
+
+
+def hanning(x: int) -> Tensor:
+    """Hann window of x points."""
+    return _window(np.hanning, x)
+
+
+def kaiser(x: int, beta: float) -> Tensor:
+    """Kaiser window of x points."""
+    return _window(np.kaiser, x, float(beta))
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
@@ -178,7 +236,11 @@ def ravel(x: Any) -> Tensor:
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
     """Permute the axes; reverse them by default."""
     x = convert(x)
-    order = tuple(reversed(range(x.ndim))) if axes is None else tuple(axis_of(a, x.ndim, "transpose") for a in axes)
+    order = (
+        tuple(reversed(range(x.ndim)))
+        if axes is None
+        else tuple(axis_of(a, x.ndim, "transpose") for a in axes)
+    )
     return x if order == tuple(range(x.ndim)) else movement.transpose(x, axes=order)
 
 
@@ -259,6 +321,19 @@ def vstack(xs: Sequence) -> Tensor:
     return concatenate([reshape(x, (1, -1)) if convert(x).ndim < 2 else x for x in xs], 0)
 
 
+def dstack(xs: Sequence) -> Tensor:
+    """Join along the third axis, after giving x that many: (n,) -> (1, n, 1), (n, m) -> (n, m, 1)."""
+    xs = [convert(x) for x in xs]
+    return concatenate(
+        [reshape(x, (1, -1, 1)) if x.ndim < 2 else x if x.ndim > 2 else expand_dims(x, 2) for x in xs], 2
+    )
+
+
+def append(x1: Any, x2: Any, axis: int | None = None) -> Tensor:
+    """x1 followed by x2 along an axis, both flattened by default."""
+    return concatenate([x1, x2], axis)
+
+
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     """Cut into equal parts, or at the given positions."""
     x = convert(x)
@@ -267,19 +342,43 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     if isinstance(indices_or_sections, (int, np.integer)):
         parts = int(indices_or_sections)
         if parts < 1 or extent % parts:
-            raise ShapeError(f"split: axis {axis} of shape {x.shape} does not divide into {parts} equal parts.")
+            raise ShapeError(
+                f"split: axis {axis} of shape {x.shape} does not divide into {parts} equal parts."
+            )
         cuts = [extent // parts * i for i in range(1, parts)]
     else:
         cuts = [int(i) for i in indices_or_sections]
     edges = [0, *cuts, extent]
-    return [_slice_axis(x, axis, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [_slice_axis(x, axis, a, b) for a, b in itertools.pairwise(edges)]
 
 
-array_split = split
+def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    """Like :func:`split`; parts that cannot be equal differ by one, the longer ones first."""
+    x = convert(x)
+    if isinstance(indices_or_sections, (int, np.integer)):
+        short, longer = divmod(x.shape[axis], int(indices_or_sections))
+        extents = [short + (i < longer) for i in range(int(indices_or_sections))]
+        indices_or_sections = [int(n) for n in np.cumsum(extents)[:-1]]
+    return split(x, indices_or_sections, axis)
+
+
+def vsplit(x: Any, indices_or_sections: Any) -> list[Tensor]:
+    """Cut along the first axis."""
+    return split(x, indices_or_sections, 0)
+
+
+def hsplit(x: Any, indices_or_sections: Any) -> list[Tensor]:
+    """Cut along the second axis (the first of a vector)."""
+    return split(x, indices_or_sections, 0 if convert(x).ndim == 1 else 1)
+
+
+def dsplit(x: Any, indices_or_sections: Any) -> list[Tensor]:
+    """Cut along the third axis."""
+    return split(x, indices_or_sections, 2)
 
 
 def _slice_axis(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
-    start, stop = min_of(start, x.shape[axis]), min_of(stop, x.shape[axis])
+    start, stop = _within(start, x.shape[axis]), _within(stop, x.shape[axis])
     return movement.slice_(
         x,
         starts=tuple(start if i == axis else 0 for i in range(x.ndim)),
@@ -288,7 +387,7 @@ def _slice_axis(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
     )
 
 
-def min_of(position: int, extent: int) -> int:
+def _within(position: int, extent: int) -> int:
     """A position along an axis, counted from the front and within it."""
     return builtins.min(builtins.max(position + extent, 0) if position < 0 else position, extent)
 
@@ -306,6 +405,16 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     """Reverse the order of elements along axes (all by default)."""
     x = convert(x)
     return movement.flip(x, axes=axes_of(axis, x.ndim, "flip"))
+
+
+def flipud(x: Any) -> Tensor:
+    """Reverse the order along the first axis."""
+    return flip(x, 0)
+
+
+def fliplr(x: Any) -> Tensor:
+    """Reverse the order along the second axis."""
+    return flip(x, 1)
 
 
 def roll(x: Any, shift: Any, axis: Any = None) -> Tensor:
@@ -359,21 +468,19 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
 
         return take(x, np.repeat(np.arange(x.shape[axis], dtype=np.int32), np.asarray(repeats)), axis)
     count = int(np.asarray(repeats).reshape(()))
-    wide = broadcast_to(
-        expand_dims(x, axis + 1), (*x.shape[: axis + 1], count, *x.shape[axis + 1 :])
-    )
+    wide = broadcast_to(expand_dims(x, axis + 1), (*x.shape[: axis + 1], count, *x.shape[axis + 1 :]))
     return reshape(wide, (*x.shape[:axis], x.shape[axis] * count, *x.shape[axis + 1 :]))
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float | None = None) -> Tensor:
     """Add elements at the ends of the axes: "constant", "reflect", "symmetric" or "edge"."""
     x = convert(x)
-    widths = np.asarray(pad_width)
-    if widths.ndim == 0:
-        widths = np.full((x.ndim, 2), int(widths))
-    elif widths.ndim == 1:
-        widths = np.broadcast_to(widths, (x.ndim, 2))
-    if widths.shape != (x.ndim, 2) or (widths < 0).any():
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width, np.int64), (x.ndim, 2))
+        fits = (widths >= 0).all()
+    except (ValueError, TypeError):
+        fits = False
+    if not fits:
         raise ShapeError(
             f"pad: expected one (before, after) pair per axis of shape {x.shape}, not negative; received {pad_width}."
         )
@@ -382,7 +489,9 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float |
         value = 0 if constant_values is None else float(constant_values)
         return movement.pad(x, low=low, high=high, interior=(0,) * x.ndim, value=value)
     if mode not in ("reflect", "symmetric", "edge", "wrap"):
-        raise ValueError(f"pad: mode is 'constant', 'reflect', 'symmetric', 'edge' or 'wrap'; received {mode!r}.")
+        raise ValueError(
+            f"pad: mode is 'constant', 'reflect', 'symmetric', 'edge' or 'wrap'; received {mode!r}."
+        )
     from .indexing import take
 
     for axis, (before, after) in enumerate(zip(low, high, strict=True)):
@@ -461,6 +570,64 @@ def diag(x: Any, k: int = 0) -> Tensor:
     )
 
 
-def broadcast_shape(*shapes: Any) -> tuple[int, ...]:
-    """Common shape of operands of the given shapes."""
-    return broadcast_shapes("broadcast", *map(tuple, shapes))
+def diagflat(x: Any, k: int = 0) -> Tensor:
+    """A matrix with the elements of x as its k-th diagonal."""
+    return diag(ravel(x), k)
+
+
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
+    """Powers of the vector x as columns, (n,) -> (n, N), falling to 0 unless ``increasing``."""
+    x = convert(x)
+    count = x.size if N is None else N
+    columns = [elementwise.add(x * 0, wrap(np.ones((), x.dtype)))]
+    while len(columns) < count:
+        columns.append(columns[-1] * x)
+    columns = columns[:count]
+    return stack(columns if increasing else columns[::-1], -1) if count else zeros((x.size, 0), x.dtype)
+
+
+def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Tensor:
+    """Reorder, split and merge named axes, as einops does; parentheses group axes.
+
+    >>> rearrange(np.ones((2, 6, 3)), "b (h p) c -> b h (p c)", p=2).shape
+    (2, 3, 6)
+    """
+    x = convert(tensor)
+    left, arrow, right = pattern.partition("->")
+    groups, wanted = _axis_groups(left), _axis_groups(right)
+    names = [name for group in groups for name in group]
+    if not arrow or sorted(names) != sorted(name for group in wanted for name in group):
+        raise ValueError(f"rearrange: the sides of {pattern!r} do not name the same axes.")
+    if len(groups) != x.ndim:
+        raise ShapeError(f"rearrange: {pattern!r} names {len(groups)} axes; received shape {x.shape}.")
+    extents = dict(axes_lengths)
+    for group, extent in zip(groups, x.shape, strict=True):
+        unknown = [name for name in group if name not in extents]
+        known = int(np.prod([extents[name] for name in group if name in extents], dtype=np.int64))
+        if (
+            len(unknown) > 1
+            or (not unknown and known != extent)
+            or (unknown and (not known or extent % known))
+        ):
+            raise ShapeError(f"rearrange: {pattern!r} with {axes_lengths} does not fit shape {x.shape}.")
+        extents.update(dict.fromkeys(unknown, extent // known))
+    x = transpose(
+        reshape(x, [extents[name] for name in names]), [names.index(n) for group in wanted for n in group]
+    )
+    return reshape(x, [int(np.prod([extents[name] for name in group], dtype=np.int64)) for group in wanted])
+
+
+def _axis_groups(side: str) -> list[list[str]]:
+    """ "b (h p)" -> [["b"], ["h", "p"]]"""
+    groups: list[list[str]] = []
+    inside = False
+    for token in side.replace("(", " ( ").replace(")", " ) ").split():
+        if token in "()":
+            inside = token == "("
+            if inside:
+                groups.append([])
+        elif inside:
+            groups[-1].append(token)
+        else:
+            groups.append([] if token == "1" else [token])
+    return groups

@@ -9,9 +9,9 @@ import numpy as np
 from ..errors import ShapeError
 from ..primitives.spectral import fft as _fft
 from ..tensor import Tensor, wrap
-from .common import convert, promote_float, scalar, to_float
+from .common import convert, promote, promote_float, scalar, to_float
 from .indexing import take
-from .linear import matrix_transpose
+from .linear import _matrix_transpose, matmul
 from .shape import concatenate, expand_dims, flip, pad, zeros_like
 
 
@@ -20,7 +20,7 @@ def fft(x: tuple) -> tuple[Tensor, Tensor]:
     return _fft(*promote_float(*x), inverse=False)
 
 
-def ifft(x: tuple) -> tuple[Tensor, Tensor]:
+def _ifft(x: tuple) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`fft`."""
     real, imaginary = _fft(*promote_float(*x), inverse=True)
     scale = scalar(1 / max(real.shape[-1], 1), real)
@@ -30,15 +30,15 @@ def ifft(x: tuple) -> tuple[Tensor, Tensor]:
 def fft2(x: tuple) -> tuple[Tensor, Tensor]:
     """Discrete Fourier transform of the last two axes."""
     real, imaginary = fft(x)
-    real, imaginary = fft((matrix_transpose(real), matrix_transpose(imaginary)))
-    return matrix_transpose(real), matrix_transpose(imaginary)
+    real, imaginary = fft((_matrix_transpose(real), _matrix_transpose(imaginary)))
+    return _matrix_transpose(real), _matrix_transpose(imaginary)
 
 
 def ifft2(x: tuple) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`fft2`."""
-    real, imaginary = ifft(x)
-    real, imaginary = ifft((matrix_transpose(real), matrix_transpose(imaginary)))
-    return matrix_transpose(real), matrix_transpose(imaginary)
+    real, imaginary = _ifft(x)
+    real, imaginary = _ifft((_matrix_transpose(real), _matrix_transpose(imaginary)))
+    return _matrix_transpose(real), _matrix_transpose(imaginary)
 
 
 def rfft(x: Any, fft_length: int | None = None) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,9 @@ def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Ten
     """Overlapping frames of the last axis: (…, T) -> (…, frames, sequence_length)."""
     x = convert(x)
     if sequence_length > x.shape[-1]:
-        raise ShapeError(f"extract_sequences: frames of {sequence_length} do not fit into {x.shape[-1]} samples.")
+        raise ShapeError(
+            f"extract_sequences: frames of {sequence_length} do not fit into {x.shape[-1]} samples."
+        )
     starts = np.arange(0, x.shape[-1] - sequence_length + 1, sequence_stride, dtype=np.int32)
     return take(x, starts[:, None] + np.arange(sequence_length, dtype=np.int32), -1)
 
@@ -94,7 +96,12 @@ def _window(window: Any, length: int, fft_length: int, dtype: Any) -> np.ndarray
 
 
 def stft(
-    x: Any, sequence_length: int, sequence_stride: int, fft_length: int, window: Any = "hann", center: bool = True
+    x: Any,
+    sequence_length: int,
+    sequence_stride: int,
+    fft_length: int,
+    window: Any = "hann",
+    center: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Short-time Fourier transform (…, T) -> pair of (…, frames, fft_length // 2 + 1)."""
     x = to_float(x)
@@ -149,3 +156,22 @@ def view_as_real(x: tuple) -> Tensor:
     """(real, imaginary) -> (…, 2)"""
     real, imaginary = promote_float(*x)
     return concatenate([expand_dims(real, -1), expand_dims(imaginary, -1)], -1)
+
+
+def correlate(x1: Any, x2: Any, mode: str = "valid") -> Tensor:
+    """Cross-correlation of two vectors: sums of x1[n + k]·x2[n]; mode "valid", "same" or "full"."""
+    a, b = promote(x1, x2)
+    if a.ndim != 1 or b.ndim != 1 or not a.size or not b.size:
+        raise ShapeError(
+            f"correlate: expected two vectors with elements; received shapes {a.shape} and {b.shape}."
+        )
+    if mode not in ("valid", "same", "full"):
+        raise ValueError(f"correlate: mode is 'valid', 'same' or 'full'; received {mode!r}.")
+    swapped = a.size < b.size
+    if swapped:
+        a, b = b, a
+    total = {"valid": 0, "same": b.size - 1, "full": 2 * (b.size - 1)}[mode]
+    low = (total + 1 - swapped) // 2 if mode == "same" else total // 2
+    frames = extract_sequences(pad(a, [(low, total - low)]), b.size, 1)
+    result = matmul(frames, b)
+    return flip(result, 0) if swapped else result

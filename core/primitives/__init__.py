@@ -1,6 +1,19 @@
 """The primitives: about eighty ops that everything else is composed of. Importing this declares them."""
 
-from . import contraction, control, convolution, elementwise, indexing, movement, pooling, random_bits, reduction, spectral
+from . import (
+    contraction,
+    control,
+    convolution,
+    elementwise,
+    indexing,
+    linalg,
+    movement,
+    numbers,
+    pooling,
+    random_bits,
+    reduction,
+    spectral,
+)
 
 __all__ = [
     "contraction",
@@ -8,7 +21,9 @@ __all__ = [
     "convolution",
     "elementwise",
     "indexing",
+    "linalg",
     "movement",
+    "numbers",
     "pooling",
     "random_bits",
     "reduction",

@@ -13,4 +13,3 @@ barrier = declare(
     gradient=lambda g, y, *values, count: (*g, *[None] * (len(values) - count)),
     cases=[Case(((3, 4), (2,)), {"count": 1}), Case(((2,), (3,)), {"count": 2})],
 )
-

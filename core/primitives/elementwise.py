@@ -45,12 +45,14 @@ def elementwise(
     high: float = 2.0,
     shapes: Iterable | None = None,
     arity: int = 1,
+    fusible: bool = True,
 ) -> Op:
     """Declare an element-wise op.
 
     ``gradient(g, y, *inputs)`` answers one tensor per input (thunks allowed, None where there is none); sums over
     broadcast axes are added here. ``kinds`` are the numpy dtype kinds that it takes, ``result`` the dtype of its
-    result where that is not the operands'. The test cases are drawn from (low, high).
+    result where that is not the operands'. The test cases are drawn from (low, high). A ``fusible`` op has a method
+    of its name in the compiler's scalar builder.
     """
 
     def rule(*inputs: Any) -> Spec:
@@ -89,7 +91,7 @@ def elementwise(
         rule=rule,
         reference=reference,
         gradient=broadcast_gradient if gradient else None,
-        emit=lambda b, *inputs: getattr(b, name)(*inputs),
+        emit=(lambda b, *inputs: getattr(b, name)(*inputs)) if fusible else None,
         cases=cases,
     )
 
@@ -109,9 +111,9 @@ def _erf(x: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         t = z * z
         near = z * _rational(t, _ERF_P, _ERF_Q)
-        middle = _rational(a, _ERFC_P, _ERFC_Q)
+        middle = _rational(a, ERFC_P, ERFC_Q)
         s = 1 / t
-        far = (0.5641895835477563 - s * _rational(s, _ERFX_P, _ERFX_Q)) / a
+        far = (0.5641895835477563 - s * _rational(s, ERFX_P, ERFX_Q)) / a
         tail = 1 - np.exp(-t) * np.where(a <= 4, middle, far)
     out = np.where(a <= 0.46875, near, np.copysign(np.where(a > 6, 1.0, tail), z))
     return np.where(np.isnan(z), z, out).astype(x.dtype)
@@ -129,7 +131,7 @@ _ERF_P = (
     3.20937758913846947e3,
 )
 _ERF_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
-_ERFC_P = (
+ERFC_P = (
     2.15311535474403846e-8,
     5.64188496988670089e-1,
     8.88314979438837594,
@@ -140,7 +142,7 @@ _ERFC_P = (
     2.05107837782607147e3,
     1.23033935479799725e3,
 )
-_ERFC_Q = (
+ERFC_Q = (
     1.0,
     1.57449261107098347e1,
     1.17693950891312499e2,
@@ -151,7 +153,7 @@ _ERFC_Q = (
     3.43936767414372164e3,
     1.23033935480374942e3,
 )
-_ERFX_P = (
+ERFX_P = (
     1.63153871373020978e-2,
     3.05326634961232344e-1,
     3.60344899949804439e-1,
@@ -159,7 +161,7 @@ _ERFX_P = (
     1.60837851487422766e-2,
     6.58749161529837803e-4,
 )
-_ERFX_Q = (
+ERFX_Q = (
     1.0,
     2.56852019228982242,
     1.87295284992346725,
@@ -200,9 +202,7 @@ def _power_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple:
 
 power = elementwise("power", np.power, _power_gradient, low=0.5, arity=2)
 floor_divide = elementwise("floor_divide", np.floor_divide, low=0.5, arity=2)
-mod = elementwise(
-    "mod", np.mod, lambda g, y, a, b: (g, lambda: negative(g * floor(a / b))), low=0.5, arity=2
-)
+mod = elementwise("mod", np.mod, lambda g, y, a, b: (g, lambda: negative(g * floor(a / b))), low=0.5, arity=2)
 
 
 def _extremum_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple:
@@ -242,13 +242,33 @@ erf = elementwise(
     "erf", _erf, lambda g, y, x: g * constant(2 / np.sqrt(np.pi), x) * exp(negative(x * x)), kinds="f"
 )
 
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
+
+
+# These two are primitives because their gradients need only their results: the operand need not be kept.
+sigmoid = elementwise("sigmoid", _sigmoid, lambda g, y, x: g * y * (constant(1, x) - y), kinds="f")
+relu = elementwise(
+    "relu",
+    lambda x: np.where(x <= 0, np.zeros((), x.dtype), x),  # this way round NaN stays NaN
+    lambda g, y, x: where(less_equal(y, constant(0, y)), constant(0, g), g),
+)
+
 # Trigonometry ------------------------------------------------------------------------------------------------------
 
 sin = elementwise("sin", np.sin, lambda g, y, x: g * cos(x), kinds="f")
 cos = elementwise("cos", np.cos, lambda g, y, x: negative(g * sin(x)), kinds="f")
 tan = elementwise("tan", np.tan, lambda g, y, x: g * (constant(1, x) + y * y), kinds="f", low=-1.2, high=1.2)
 arcsin = elementwise(
-    "arcsin", np.arcsin, lambda g, y, x: g * rsqrt(constant(1, x) - x * x), kinds="f", low=-0.8, high=0.8
+    "arcsin",
+    np.arcsin,
+    lambda g, y, x: g * rsqrt(constant(1, x) - x * x),
+    kinds="f",
+    low=-0.8,
+    high=0.8,
+    fusible=False,
 )
 arccos = elementwise(
     "arccos",
@@ -257,8 +277,11 @@ arccos = elementwise(
     kinds="f",
     low=-0.8,
     high=0.8,
+    fusible=False,
 )
-arctan = elementwise("arctan", np.arctan, lambda g, y, x: g / (constant(1, x) + x * x), kinds="f")
+arctan = elementwise(
+    "arctan", np.arctan, lambda g, y, x: g / (constant(1, x) + x * x), kinds="f", fusible=False
+)
 arctan2 = elementwise(
     "arctan2",
     np.arctan2,
@@ -266,17 +289,30 @@ arctan2 = elementwise(
     kinds="f",
     low=0.3,
     arity=2,
+    fusible=False,
 )
-sinh = elementwise("sinh", np.sinh, lambda g, y, x: g * cosh(x), kinds="f")
-cosh = elementwise("cosh", np.cosh, lambda g, y, x: g * sinh(x), kinds="f")
+sinh = elementwise("sinh", np.sinh, lambda g, y, x: g * cosh(x), kinds="f", fusible=False)
+cosh = elementwise("cosh", np.cosh, lambda g, y, x: g * sinh(x), kinds="f", fusible=False)
 arcsinh = elementwise(
-    "arcsinh", np.arcsinh, lambda g, y, x: g * rsqrt(x * x + constant(1, x)), kinds="f"
+    "arcsinh", np.arcsinh, lambda g, y, x: g * rsqrt(x * x + constant(1, x)), kinds="f", fusible=False
 )
 arccosh = elementwise(
-    "arccosh", np.arccosh, lambda g, y, x: g * rsqrt(x * x - constant(1, x)), kinds="f", low=1.3, high=4
+    "arccosh",
+    np.arccosh,
+    lambda g, y, x: g * rsqrt(x * x - constant(1, x)),
+    kinds="f",
+    low=1.3,
+    high=4,
+    fusible=False,
 )
 arctanh = elementwise(
-    "arctanh", np.arctanh, lambda g, y, x: g / (constant(1, x) - x * x), kinds="f", low=-0.8, high=0.8
+    "arctanh",
+    np.arctanh,
+    lambda g, y, x: g / (constant(1, x) - x * x),
+    kinds="f",
+    low=-0.8,
+    high=0.8,
+    fusible=False,
 )
 
 # Comparison and choice ---------------------------------------------------------------------------------------------

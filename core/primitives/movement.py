@@ -77,9 +77,7 @@ broadcast_to = declare(
 
 
 def _slice_rule(x: Any, starts: tuple, stops: tuple, steps: tuple) -> Spec:
-    return Spec(
-        tuple(len(range(a, b, s)) for a, b, s in zip(starts, stops, steps, strict=True)), x.dtype
-    )
+    return Spec(tuple(len(range(a, b, s)) for a, b, s in zip(starts, stops, steps, strict=True)), x.dtype)
 
 
 def _slice_gradient(g: Tensor, y: Tensor, x: Tensor, starts: tuple, stops: tuple, steps: tuple) -> tuple:
@@ -105,9 +103,7 @@ slice_ = declare(
 
 
 def _padded(shape: tuple, low: tuple, high: tuple, interior: tuple) -> tuple[int, ...]:
-    return tuple(
-        n + a + b + max(n - 1, 0) * i for n, a, b, i in zip(shape, low, high, interior, strict=True)
-    )
+    return tuple(n + a + b + max(n - 1, 0) * i for n, a, b, i in zip(shape, low, high, interior, strict=True))
 
 
 def _pad(x: np.ndarray, low: tuple, high: tuple, interior: tuple, value: float) -> np.ndarray:

@@ -61,7 +61,9 @@ def _unpool(
     return _cropped(out, padding)
 
 
-def _pool_gather(x: np.ndarray, where: np.ndarray, window: tuple, strides: tuple, padding: tuple) -> np.ndarray:
+def _pool_gather(
+    x: np.ndarray, where: np.ndarray, window: tuple, strides: tuple, padding: tuple
+) -> np.ndarray:
     parts = _offsets(x, window, strides, padding, 0)
     return np.select([where == i for i in range(len(parts))], parts, 0).astype(x.dtype)
 
@@ -103,7 +105,8 @@ unpool = declare(
     reference=_unpool,
     gradient=lambda g, y, up, where, shape, **geometry: (pool_gather(g, where, **geometry), None),
     cases=[
-        Case((_made(shape, geo), _positions(shape, geo)), {"shape": shape, **geo}) for shape, geo in _GEOMETRIES
+        Case((_made(shape, geo), _positions(shape, geo)), {"shape": shape, **geo})
+        for shape, geo in _GEOMETRIES
     ],
 )
 pool_gather = declare(

@@ -47,7 +47,9 @@ def _random_bits(state: np.ndarray, shape: tuple) -> np.ndarray:
     block = np.arange(blocks, dtype=np.uint64)
     seed_low, seed_high, draw_low, draw_high = (int(word) for word in state)
     words = philox([block, np.zeros_like(block), draw_low, draw_high], (seed_low, seed_high))
-    return np.concatenate([np.broadcast_to(w, block.shape) for w in words])[:size].astype(UINT32).reshape(shape)
+    return (
+        np.concatenate([np.broadcast_to(w, block.shape) for w in words])[:size].astype(UINT32).reshape(shape)
+    )
 
 
 def _rule(state: Any, shape: tuple) -> Spec:

@@ -1,0 +1,299 @@
+"""Contractions of the graph as calls of the micro-kernel, with what follows them computed while tiles are in registers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..op import Node, Op
+from ..primitives import movement
+from ..primitives.contraction import contract, parse, split_axes
+from ..tensor import Tensor
+from . import contraction as micro
+from . import convolution
+from .expressions import Expressions, InPlace, Load, Unfusable, Writer, walk
+from .indices import ZERO, Affine, SplitNeeded, Var, delinearize, linear, strides_of
+from .loops import Builder, Value, index, of_dtype
+from .partition import Group
+from .tiles import Contraction, Place
+from .views import View, merge, view_of
+
+FLOATS = ("float32", "float64")
+
+
+class Product:
+    """A contraction as a batch of matrix products: extents, and strides of the three operands."""
+
+    def __init__(self, node: Node, left: View, right: View):
+        a, b, result = parse(node.attributes["spec"])
+        batch, rows, columns, summed = split_axes(node.attributes["spec"])
+        extents = dict(zip(a, node.inputs[0].shape, strict=True)) | dict(
+            zip(b, node.inputs[1].shape, strict=True)
+        )
+        at = dict(zip(result, strides_of(node.specs[0].shape), strict=True))
+        of_a = dict(zip(a, left.strides, strict=True))
+        of_b = dict(zip(b, right.strides, strict=True))
+        self.swapped = False
+        if columns and at[columns[-1]] != 1 or (not columns and rows):
+            # The last axis of the result has to run along the columns: transpose the product.
+            self.swapped = True
+            rows, columns, of_a, of_b, left, right = columns, rows, of_b, of_a, right, left
+
+        def sizes(letters: str, strides: dict) -> list[tuple[int, int]]:
+            return [(extents[c], strides[c]) for c in letters]
+
+        self.left, self.right = left, right
+        while len(rows) > 1 and (merge(sizes(rows, of_a)) is None or merge(sizes(rows, at)) is None):
+            batch, rows = batch + rows[0], rows[1:]
+        while len(columns) > 1 and (merge(sizes(columns, of_b)) is None or merge(sizes(columns, at)) is None):
+            batch, columns = batch + columns[0], columns[1:]
+        self.m, self.n, self.k = (math.prod(extents[c] for c in s) for s in (rows, columns, summed))
+        self.batch = tuple(extents[c] for c in batch)
+        steps = [merge(sizes(summed, of_a)), merge(sizes(summed, of_b))]
+        last = merge(sizes(columns, at)) if columns else 1
+        self.fits = None not in steps and (last == 1 or self.n == 1)
+        if self.fits:
+            row_a, row_c = merge(sizes(rows, of_a)), merge(sizes(rows, at))
+            column_b = merge(sizes(columns, of_b))
+            self.a = (*(of_a.get(c, 0) for c in batch), row_a, steps[0])
+            self.b = (*(of_b.get(c, 0) for c in batch), steps[1], column_b if self.n > 1 else 1)
+            self.c = (*(at[c] for c in batch), row_c, 1)
+        # The result's axes, by name, as the loops go through them: for epilogues.
+        self.loops = tuple([(c, extents[c]) for c in letters] for letters in (batch, rows, columns))
+        self.result = result
+
+
+def canonical(node: Node, inputs: tuple, contiguous: Op) -> Any:
+    """Rewrite a contraction whose operands cannot be read where they are: copies, in the order of the loops."""
+    left, right = (_operand(value, contiguous) for value in inputs)
+    spec = node.attributes["spec"]
+    a, b, result = parse(spec)
+    batch, rows, columns, summed = split_axes(spec)
+    trial = Node(contract, (left, right), node.attributes, node.specs, None, False)
+    trial.scope = node.scope
+    product = Product(trial, view_of(left), view_of(right))
+    if product.fits:
+        return trial.output(0)
+    orders = (batch + rows + summed, batch + summed + columns, batch + rows + columns)
+    left = contiguous(movement.transpose(inputs[0], axes=tuple(a.index(c) for c in orders[0])))
+    right = contiguous(movement.transpose(inputs[1], axes=tuple(b.index(c) for c in orders[1])))
+    made = contract(left, right, spec=f"{orders[0]},{orders[1]}->{orders[2]}")
+    return movement.transpose(made, axes=tuple(orders[2].index(c) for c in result))
+
+
+def _operand(value: Tensor, contiguous: Op) -> Tensor:
+    """A view of memory as it is; a view of something that is not computed into memory, copied."""
+    base = view_of(value).base
+    in_memory = base._array is not None or base.node.op.name not in ("reshape", "flip")
+    return value if in_memory else contiguous(value)
+
+
+def write(group: Group, stored: Callable, outputs: dict[Node, Any], scratch: Callable) -> list[tuple] | None:
+    """Kernels, with their buffers, of a contraction and its epilogue; None where there is none for its form."""
+    node = group.nodes[0]
+    if node.specs[0].dtype.name not in FLOATS or 0 in (node.specs[0].shape + node.inputs[0].shape):
+        return None
+    if node.op.name == "contract":
+        return _product(group, stored, outputs, scratch)
+    return _convolution(group, stored, outputs, scratch)
+
+
+def _product(
+    group: Group, stored: Callable, outputs: dict[Node, Any], scratch: Callable
+) -> list[tuple] | None:
+    node = group.nodes[0]
+    views = [view_of(value) for value in node.inputs]
+    product = Product(node, *views)
+    operands = [stored(product.left.base), stored(product.right.base)]
+    if not product.fits or None in operands or any(view.offset for view in views):
+        return None
+    epilogue = Epilogue(group, stored, outputs, product.loops, product.result, operands)
+    made = micro.matmul(
+        product.m,
+        product.n,
+        product.k,
+        product.a,
+        product.b,
+        product.c,
+        product.batch,
+        of_dtype(node.specs[0].dtype),
+        epilogue.write if epilogue.needed else None,
+        len(epilogue.extras),
+    )
+    return launches(made, {"a": operands[0], "b": operands[1]}, epilogue, scratch)
+
+
+_FORMS = {
+    "conv": (convolution.convolution, ("x", "w")),
+    "conv_input_gradient": (convolution.input_gradient, ("dy", "w")),
+    "conv_filter_gradient": (convolution.filter_gradient, ("x", "dy")),
+}
+
+
+def _geometry(node: Node) -> convolution.Convolution | None:
+    """The convolution that a node belongs to; one spatial axis counts as two with extent 1."""
+    attributes, name = node.attributes, node.op.name
+    first, second, made = node.inputs[0].shape, node.inputs[1].shape, node.specs[0].shape
+    x, w, y = {
+        "conv": (first, second, made),
+        "conv_input_gradient": (made, second, first),
+        "conv_filter_gradient": (first, made, second),
+    }[name]
+    rank = len(x) - 2
+    if rank not in (1, 2):
+        return None
+
+    def pair(values: Sequence[int], filler: int) -> tuple[int, int]:
+        return (filler, values[0]) if rank == 1 else (values[0], values[1])
+
+    return convolution.Convolution(
+        images=x[0],
+        size=pair(x[1:-1], 1),
+        channels=x[-1],
+        kernel=pair(w[:-2], 1),
+        filters=w[-1],
+        out=pair(y[1:-1], 1),
+        stride=pair(attributes["strides"], 1),
+        dilation=pair(attributes["dilation"], 1),
+        pad=pair([low for low, _ in attributes["padding"]], 0),
+        groups=attributes["groups"],
+        type=of_dtype(node.specs[0].dtype),
+    )
+
+
+def _convolution(
+    group: Group, stored: Callable, outputs: dict[Node, Any], scratch: Callable
+) -> list[tuple] | None:
+    node = group.nodes[0]
+    geometry = _geometry(node)
+    operands = [stored(value) for value in node.inputs]
+    if geometry is None or None in operands:
+        return None
+    *rows, column = node.specs[0].shape
+    named = [[], [(str(i), n) for i, n in enumerate(rows)], [(str(len(rows)), column)]]
+    names = [name for axes in named for name, _ in axes]
+    epilogue = Epilogue(group, stored, outputs, tuple(named), names, operands)
+    form, buffers = _FORMS[node.op.name]
+    made = form(geometry, epilogue.write if epilogue.needed else None, len(epilogue.extras))
+    return launches(made, dict(zip(buffers, operands, strict=True)), epilogue, scratch)
+
+
+def launches(made: Contraction, operands: dict, epilogue: Epilogue, scratch: Callable) -> list[tuple]:
+    """The kernels of a contraction with the buffers for their names."""
+    named = {**operands, "out": epilogue.main}
+    named.update({f"extra{i}": buffer for i, buffer in enumerate(epilogue.extras)})
+    if made.work:
+        named["work"] = scratch(made.work)
+    return [(step.kernel, [named[name] for name in step.buffers]) for step in made.steps]
+
+
+Axes = Sequence[tuple[str, int]]  # names and extents
+
+
+class Epilogue:
+    """Element-wise work on the result of a contraction, vector by vector.
+
+    ``loops`` are the axes of the batch, of the rows and of the columns; ``result`` names the result's axes in order.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        stored: Callable,
+        outputs: dict[Node, Any],
+        loops: tuple[Axes, Axes, Axes],
+        result: Sequence[str],
+        operands: Sequence[Any],
+    ):
+        final = [node for node in group.nodes if node in outputs]
+        self.main = outputs[final[-1]]
+        self.needed = len(group.nodes) > 1
+        self.extras: list[Any] = []
+        if not self.needed:
+            return
+        self._root = group.nodes[0]
+        self._variables = [[Var(math.prod(n for _, n in axes))] for axes in loops]
+        while True:
+            try:
+                at = self._indices(loops, result)
+                build = Expressions(group.nodes, group.inlined, stored, {self._root: at})
+                values = [(outputs[node], build.value(node.output(0), at)) for node in final]
+                break
+            except SplitNeeded as split:
+                own = next(v for v in self._variables if split.var in v)
+                i = own.index(split.var)
+                own[i : i + 1] = [Var(split.var.extent // split.inner), Var(split.inner)]
+        *self._others, (_, self._value) = values
+        self._offset = linear(at, self._root.specs[0].shape)
+        loads = [e for e in walk([v for _, v in values]) if isinstance(e, Load)]
+        self.extras = list(
+            dict.fromkeys([*(e.buffer for e in loads), *(buffer for buffer, _ in self._others)])
+        )
+        self._check_columns([self._offset, *(e.offset for e in loads)])
+        if any(e.dynamic for e in loads):
+            raise Unfusable
+        written = {id(buffer) for buffer, _ in values}
+        if any(id(buffer) in written for buffer in operands):
+            raise InPlace
+        if any(id(e.buffer) in written and e.offset != self._offset for e in loads):
+            raise InPlace
+        # A buffer is one argument of the kernel: where the main result is also read, the epilogue stores it itself.
+        if self.main in self.extras:
+            self._others.append((self.main, self._value))
+            self._value = None
+
+    def _indices(self, loops: tuple[Axes, Axes, Axes], result: Sequence[str]) -> tuple[Affine, ...]:
+        """Index of each axis of the result."""
+        found = {}
+        for axes, variables in zip(loops, self._variables, strict=True):
+            position, step = ZERO, 1
+            for var in reversed(variables):
+                position = position + Affine([(var, step)])
+                step *= var.extent
+            shape = [n for _, n in axes]
+            found.update(zip((name for name, _ in axes), delinearize(position, shape), strict=True))
+        return tuple(
+            found[name] if n != 1 else ZERO for name, n in zip(result, self._root.specs[0].shape, strict=True)
+        )
+
+    def _check_columns(self, accesses: Sequence[Affine]) -> None:
+        """Whole vectors are loaded: along the columns every access has to run by steps of 1, or stay in place."""
+        columns = self._variables[2]
+        self._column = columns[-1]
+        for access in accesses:
+            for outer, inner in zip(columns, columns[1:], strict=False):
+                if access.coefficient(outer) != access.coefficient(inner) * inner.extent:
+                    raise Unfusable
+            if access.coefficient(self._column) not in (0, 1):
+                raise Unfusable
+
+    def write(self, b: Builder, value: Value, place: Place, extras: list[Value]) -> Value | None:
+        """Called by the micro-kernel for each vector of the result; returns what is to be stored, if not stored here."""
+        where = self._positions(place)
+
+        def position(affine: Affine) -> Value:
+            total = b.const(index, affine.const)
+            for var, coefficient in affine.terms:
+                if var in where:
+                    total = total + where[var] * coefficient
+            return total
+
+        pointers = dict(zip(self.extras, extras, strict=True))
+        writer = Writer(b, position, pointers, {self._root: value})
+        writer.lanes, writer.vector_var = value.type.lanes, self._column
+        made = [b.splat(writer.value(expression), writer.lanes) for _, expression in self._others]
+        main = None if self._value is None else b.splat(writer.value(self._value), writer.lanes)
+        for (buffer, _), vector in zip(self._others, made, strict=True):
+            b.store(vector, pointers[buffer], position(self._offset))
+        return main
+
+    def _positions(self, place: Place) -> dict[Var, Value]:
+        """Values of the loop variables at a place; the last of the columns stands for all of them."""
+        where: dict[Var, Value] = {self._column: place.column}
+        for number, variables in zip((place.batch, place.row), self._variables, strict=False):
+            for var in reversed(variables[1:]):
+                where[var] = number % var.extent
+                number = number // var.extent
+            where[variables[0]] = number
+        return where

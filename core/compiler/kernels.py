@@ -1,0 +1,404 @@
+"""Kernels of ops that are neither maps, reductions nor contractions: windows, scatter, random bits, copies."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..op import Node
+from ..primitives.random_bits import _MULTIPLIERS, _WEYL, ROUNDS
+from .indices import strides_of
+from .loops import Builder, Module, Value, index, of_dtype, u32, u64
+from .native import Kernel
+
+CHUNK = 16384
+
+
+def write(node: Node, stored: Callable, outputs: list) -> list[tuple] | None:
+    """The kernel of a node with its buffers, or None where its dtype or form has none."""
+    buffers = [stored(value) for value in node.inputs]
+    if None in buffers or node.specs[0].dtype.name == "float16":
+        return None
+    kernel = WRITERS[node.op.name](node)
+    return None if kernel is None else [(kernel, [*buffers, *outputs])]
+
+
+@contextmanager
+def _kernel(node: Node) -> Iterator[tuple]:
+    module = Module()
+    with module.kernel("kernel", len(node.inputs) + len(node.specs)) as (b, pointers, lo, hi, _):
+        yield b, pointers[: len(node.inputs)], pointers[len(node.inputs) :], lo, hi, module
+
+
+def _made(module: Module, extent: int, work: int) -> Kernel:
+    return Kernel(module.text(), extent, max(1, min(max(extent, 1), CHUNK // max(1, work))))
+
+
+# -- copies ----------------------------------------------------------------------------------------------------------
+
+
+def _copy_rows(
+    b: Builder, node: Node, source: Value, target: Value, shape: tuple, place: Callable, lo: Value, hi: Value
+) -> None:
+    """Copy rows lo..hi of a row-major value to where ``place(indices of the row)`` puts them."""
+    type_ = of_dtype(node.specs[0].dtype)
+    *outer, inner = shape
+    with b.loop(lo, hi, vectorize=False) as row:
+        digits, rest = [], row
+        for extent in reversed(outer[1:]):
+            digits.append(rest % extent)
+            rest = rest // extent
+        start, step = place([rest, *reversed(digits)] if outer else [])
+        with b.loop(0, inner, parallel=True) as i:
+            b.store(b.load(type_, source, row * inner + i), target, start + i * step)
+
+
+def _concatenate(node: Node) -> Kernel | None:
+    """Items are the rows of the result; each belongs to one of the inputs, or is made of one row of each."""
+    axis = node.attributes["axis"]
+    shape = node.specs[0].shape
+    type_ = of_dtype(node.specs[0].dtype)
+    blocks = [math.prod(v.shape[axis:]) for v in node.inputs]
+    total = sum(blocks)
+    with _kernel(node) as (b, sources, (out,), lo, hi, module):
+        with b.loop(lo, hi, vectorize=False) as row:
+            start = 0
+            for source, block in zip(sources, blocks, strict=True):
+                b.copy(
+                    b.offset(type_, out, row * total + start),
+                    b.offset(type_, source, row * block),
+                    block * type_.size,
+                )
+                start += block
+    return _made(module, math.prod(shape[:axis]), total)
+
+
+def _pad(node: Node) -> Kernel | None:
+    low, interior = node.attributes["low"], node.attributes["interior"]
+    source, shape = node.inputs[0].shape, node.specs[0].shape
+    if not shape:
+        return None
+    type_ = of_dtype(node.specs[0].dtype)
+    value = node.attributes["value"]
+    strides = strides_of(shape)
+    slab = math.prod(shape[1:])
+    with _kernel(node) as (b, (x,), (out,), lo, hi, module):
+        with b.loop(lo, hi, vectorize=False) as first:  # one slab of the result
+            with b.loop(0, slab, parallel=True) as i:
+                b.store(b.const(type_, value), out, first * slab + i)
+            step = interior[0] + 1
+            inside = (first >= low[0]) & (first < low[0] + (source[0] - 1) * step + 1)
+            if source[0] and slab:
+                shifted = b.maximum(first - low[0], b.const(index, 0))
+                with b.if_(inside & (shifted % step).eq(0)):
+                    _pad_slab(b, node, (x, out), first, shifted // step, strides)
+    return _made(module, shape[0], slab)
+
+
+def _pad_slab(b: Builder, node: Node, pointers: tuple, first: Value, number: Value, strides: tuple) -> None:
+    low, interior, source = node.attributes["low"], node.attributes["interior"], node.inputs[0].shape
+    rows = math.prod(source[1:-1])
+
+    def place(digits: list[Value]) -> tuple[Value, int]:
+        start = first * strides[0]
+        for digit, stride, before, gap in zip(digits[1:], strides[1:], low[1:], interior[1:], strict=False):
+            start = start + (digit * (gap + 1) + before) * stride
+        if len(source) > 1:
+            start = start + low[-1]
+        return start, interior[-1] + 1 if len(source) > 1 else 1
+
+    if len(source) == 1:
+        type_ = of_dtype(node.specs[0].dtype)
+        b.store(b.load(type_, pointers[0], number), pointers[1], first)
+        return
+    _copy_rows(b, node, pointers[0], pointers[1], source, place, number * rows, (number + 1) * rows)
+
+
+# -- random bits -----------------------------------------------------------------------------------------------------
+
+
+def _random_bits(node: Node) -> Kernel | None:
+    """Philox4x32-10; see primitives/random_bits.py for the sequence. Items are blocks of four words."""
+    size = math.prod(node.attributes["shape"])
+    blocks = -(-size // 4)
+    with _kernel(node) as (b, (state,), (out,), lo, hi, module):
+        words = [b.load(u32, state, i) for i in range(4)]
+        with b.loop(lo, hi, parallel=True) as block:
+            made = _philox(b, block, words)
+            for lane, word in enumerate(made):
+                if (lane + 1) * blocks <= size:
+                    b.store(word, out, block + lane * blocks)
+                else:
+                    with b.if_(block + lane * blocks < size):
+                        b.store(word, out, block + lane * blocks)
+    return _made(module, blocks, 16)
+
+
+def _philox(b: Builder, block: Value, state: list[Value]) -> list[Value]:
+    counter = [b.cast(Value(b, of_dtype(np.int64), block.text), u32), b.const(u32, 0), state[2], state[3]]
+    key = state[:2]
+    for _ in range(ROUNDS):
+        products = [b.cast(counter[2 * i], u64) * _MULTIPLIERS[i] for i in range(2)]
+        high = [b.cast(p >> 32, u32) for p in products]
+        low = [b.cast(p, u32) for p in products]
+        counter = [high[1] ^ counter[1] ^ key[0], low[1], high[0] ^ counter[3] ^ key[1], low[0]]
+        key = [k + w for k, w in zip(key, _WEYL, strict=True)]
+    return counter
+
+
+# -- scatter ---------------------------------------------------------------------------------------------------------
+
+
+def _scatter_add(node: Node) -> Kernel | None:
+    """Threads share the elements of a row among them, so that each sum has one writer and one order."""
+    updates, *indices = node.inputs
+    shape = node.attributes["shape"]
+    type_ = of_dtype(updates.dtype)
+    row = math.prod(shape[len(indices) :])
+    rows = math.prod(shape[: len(indices)])
+    count = indices[0].size
+    strides = strides_of(shape)
+    part = max(16, -(-row // 4 // 16) * 16)
+    parts = -(-row // part)
+    with _kernel(node) as (b, (source, *positions), (out,), lo, hi, module):
+        with b.loop(lo, hi, vectorize=False) as item:
+            first = item * part
+            width = b.minimum(first + part, row) - first
+            with b.loop(0, rows, vectorize=False) as r:
+                with b.loop(0, width, parallel=True) as i:
+                    b.store(b.const(type_, 0), out, r * row + first + i)
+            with b.loop(0, count, vectorize=False) as k:
+                start = first
+                for pointer, value, extent, stride in zip(positions, indices, shape, strides, strict=False):
+                    start = (
+                        start + _axis_position(b, b.load(of_dtype(value.dtype), pointer, k), extent) * stride
+                    )
+                with b.loop(0, width, parallel=True) as i:
+                    total = b.load(type_, out, start + i) + b.load(type_, source, k * row + first + i)
+                    b.store(total, out, start + i)
+    return Kernel(module.text(), parts, 1)
+
+
+def _axis_position(b: Builder, value: Value, extent: int) -> Value:
+    """A computed index, counted from the end where negative, and kept inside the axis whatever it is."""
+    value = Value(b, index, b.cast(value, of_dtype(np.int64)).text)
+    value = b.select(value < 0, value + extent, value)
+    return b.minimum(b.maximum(value, b.const(index, 0)), b.const(index, extent - 1))
+
+
+# -- windows ---------------------------------------------------------------------------------------------------------
+
+
+class _Windows:
+    """Loops over the output positions of a pool; for each, the input positions of its window."""
+
+    def __init__(self, node: Node, small: tuple[int, ...], large: tuple[int, ...]):
+        self.window, self.strides = node.attributes["window"], node.attributes["strides"]
+        self.padding = node.attributes["padding"]
+        self.small, self.large, self.channels = small, large, large[-1]
+        self.positions = math.prod(small[1:-1])
+
+    def each(self, b: Builder, image: Value, body: Callable) -> None:
+        """Call body(row of the small value, [(number, row of the large value, inside)]) for every position."""
+        with b.loop(0, self.positions, vectorize=False) as place:
+            digits, rest = [], place
+            for extent in reversed(self.small[2:-1]):
+                digits.append(rest % extent)
+                rest = rest // extent
+            digits = [rest, *reversed(digits)]
+            cells = []
+            for number, offsets in enumerate(itertools.product(*map(range, self.window))):
+                row, inside = image, None
+                axes = zip(
+                    digits,
+                    offsets,
+                    self.strides,
+                    self.padding,
+                    self.large[1:-1],
+                    self.small[1:-1],
+                    strict=True,
+                )
+                for digit, offset, stride, (before, _), extent, outputs in axes:
+                    at = digit * stride + (offset - before)
+                    if offset < before:
+                        inside = _both(inside, at >= 0)
+                    if (outputs - 1) * stride + offset - before >= extent:
+                        inside = _both(inside, at < extent)
+                    row = row * extent + at
+                cells.append((number, row, inside))
+            body(image * self.positions + place, cells)
+
+
+def _both(a: Value | None, b: Value) -> Value:
+    return b if a is None else a & b
+
+
+def _max_pool(node: Node) -> Kernel | None:
+    """Running maxima of the window's cells in the output itself, a vector of channels at a time."""
+    x = node.inputs[0]
+    type_, where_type = of_dtype(x.dtype), of_dtype(np.int32)
+    w = _Windows(node, node.specs[0].shape, x.shape)
+    low = -math.inf if type_.kind == "f" else int(np.iinfo(x.dtype).min)
+    with _kernel(node) as (b, (source,), (out, where), lo, hi, module):
+
+        def position(row: Value, cells: list) -> None:
+            guarded = any(inside is not None for _, _, inside in cells)
+            if guarded:
+                with b.loop(0, w.channels, parallel=True) as c:
+                    b.store(b.const(type_, low), out, row * w.channels + c)
+                    b.store(b.const(where_type, 0), where, row * w.channels + c)
+                for number, cell, inside in cells:
+                    if inside is None:
+                        update(row, cell, number)
+                    else:
+                        with b.if_(inside):
+                            update(row, cell, number)
+                return
+            with b.loop(0, w.channels, parallel=True) as c:
+                best = b.load(type_, source, cells[0][1] * w.channels + c)
+                at = b.const(where_type, 0)
+                for number, cell, _ in cells[1:]:
+                    best, at = better(best, at, b.load(type_, source, cell * w.channels + c), number)
+                b.store(best, out, row * w.channels + c)
+                b.store(at, where, row * w.channels + c)
+
+        def better(best: Value, at: Value, value: Value, number: int) -> tuple[Value, Value]:
+            larger = value > best
+            if type_.kind == "f":
+                larger = larger | (value.ne(value) & best.eq(best))
+            return b.select(larger, value, best), b.select(larger, b.const(where_type, number), at)
+
+        def update(row: Value, cell: Value, number: int) -> None:
+            with b.loop(0, w.channels, parallel=True) as c:
+                place = row * w.channels + c
+                best, at = b.load(type_, out, place), b.load(where_type, where, place)
+                best, at = better(best, at, b.load(type_, source, cell * w.channels + c), number)
+                b.store(best, out, place)
+                b.store(at, where, place)
+
+        with b.loop(lo, hi, vectorize=False) as image:
+            w.each(b, image, position)
+    return _made(module, x.shape[0], math.prod(x.shape[1:]))
+
+
+def _spread(node: Node, chosen: bool) -> Kernel | None:
+    """Add each output element to the input cells of its window: to all, or to the chosen one."""
+    g = node.inputs[0]
+    type_ = of_dtype(g.dtype)
+    shape = node.attributes["shape"]
+    w = _Windows(node, g.shape, shape)
+    volume = math.prod(shape[1:])
+    with _kernel(node) as (b, pointers, (out,), lo, hi, module):
+
+        def position(row: Value, cells: list) -> None:
+            for number, cell, inside in cells:
+                if inside is None:
+                    update(row, cell, number)
+                else:
+                    with b.if_(inside):
+                        update(row, cell, number)
+
+        def update(row: Value, cell: Value, number: int) -> None:
+            with b.loop(0, w.channels, parallel=True) as c:
+                value = b.load(type_, pointers[0], row * w.channels + c)
+                if chosen:
+                    at = b.load(of_dtype(np.int32), pointers[1], row * w.channels + c)
+                    value = b.select(at.eq(number), value, b.const(type_, 0))
+                b.store(b.load(type_, out, cell * w.channels + c) + value, out, cell * w.channels + c)
+
+        with b.loop(lo, hi, vectorize=False) as image:
+            b.fill_zero(b.offset(type_, out, image * volume), volume * type_.size)
+            w.each(b, image, position)
+    return _made(module, shape[0], volume)
+
+
+def _gathered_windows(node: Node, chosen: bool) -> Kernel | None:
+    """Sum over each window of all its cells, or of the chosen one."""
+    x = node.inputs[0]
+    type_ = of_dtype(x.dtype)
+    w = _Windows(node, node.specs[0].shape, x.shape)
+    with _kernel(node) as (b, pointers, (out,), lo, hi, module):
+
+        def position(row: Value, cells: list) -> None:
+            with b.loop(0, w.channels, parallel=True) as c:
+                b.store(b.const(type_, 0), out, row * w.channels + c)
+            for number, cell, inside in cells:
+                if inside is None:
+                    update(row, cell, number)
+                else:
+                    with b.if_(inside):
+                        update(row, cell, number)
+
+        def update(row: Value, cell: Value, number: int) -> None:
+            with b.loop(0, w.channels, parallel=True) as c:
+                place = row * w.channels + c
+                value = b.load(type_, pointers[0], cell * w.channels + c)
+                if chosen:
+                    at = b.load(of_dtype(np.int32), pointers[1], place)
+                    value = b.select(at.eq(number), value, b.const(type_, 0))
+                b.store(b.load(type_, out, place) + value, out, place)
+
+        with b.loop(lo, hi, vectorize=False) as image:
+            w.each(b, image, position)
+    return _made(module, x.shape[0], math.prod(x.shape[1:]))
+
+
+# -- along an axis ---------------------------------------------------------------------------------------------------
+
+
+def _position_of(node: Node, how: str) -> Kernel | None:
+    """argmax and argmin: the first extremum; the first NaN if there is one."""
+    x, axis = node.inputs[0], node.attributes["axis"]
+    type_, int32 = of_dtype(x.dtype), of_dtype(np.int32)
+    count, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    outer = math.prod(x.shape[:axis])
+    with _kernel(node) as (b, (source,), (out,), lo, hi, module):
+        with b.loop(lo, hi, vectorize=False) as item:
+            start = item // inner * (count * inner) + item % inner
+            carry = [b.load(type_, source, start), b.const(int32, 0)]
+            with b.loop(1, count, carry=carry, vectorize=False) as (k, state):
+                value = b.load(type_, source, start + k * inner)
+                better = b.compare(how, value, state[0])
+                if type_.kind == "f":
+                    better = better | (value.ne(value) & state[0].eq(state[0]))
+                state[0] = b.select(better, value, state[0])
+                state[1] = b.select(better, b.cast(Value(b, of_dtype(np.int64), k.text), int32), state[1])
+            b.store(state[1], out, item)
+    return _made(module, outer * inner, count * 4)
+
+
+def _cumulative(node: Node, how: str) -> Kernel | None:
+    x, axis = node.inputs[0], node.attributes["axis"]
+    type_ = of_dtype(x.dtype)
+    count, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    last = (count - 1) * inner
+    with _kernel(node) as (b, (source,), (out,), lo, hi, module):
+        with b.loop(lo, hi, vectorize=False) as item:
+            start = item // inner * (count * inner) + item % inner
+            carry = [b.const(type_, {"add": 0, "mul": 1}[how])]
+            with b.loop(0, count, carry=carry, vectorize=False) as (k, state):
+                at = start + (last - k * inner if node.attributes["reverse"] else k * inner)
+                state[0] = b.binary(how, state[0], b.load(type_, source, at))
+                b.store(state[0], out, at)
+    return _made(module, math.prod(x.shape[:axis]) * inner, count * 2)
+
+
+WRITERS: dict[str, Callable[[Node], Kernel | None]] = {
+    "concatenate": _concatenate,
+    "pad": _pad,
+    "random_bits": _random_bits,
+    "scatter_add": _scatter_add,
+    "max_pool": _max_pool,
+    "unpool": lambda node: _spread(node, chosen=True),
+    "window_spread": lambda node: _spread(node, chosen=False),
+    "pool_gather": lambda node: _gathered_windows(node, chosen=True),
+    "window_sum": lambda node: _gathered_windows(node, chosen=False),
+    "argmax": lambda node: _position_of(node, "gt"),
+    "argmin": lambda node: _position_of(node, "lt"),
+    "cumsum": lambda node: _cumulative(node, "add"),
+    "cumprod": lambda node: _cumulative(node, "mul"),
+}

@@ -1,0 +1,306 @@
+"""Fusion: which nodes are computed together, in one kernel.
+
+Every node that computes gets a level above the levels of what it reads; kernels of one level do not depend on each
+other. A node joins the kernel of its highest input where the shapes allow, for then no path can lead out of that
+kernel and back into it. What only moves elements belongs to no kernel: it becomes index arithmetic in whoever reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import numpy as np
+
+from ..op import Node, Op
+from ..tensor import Tensor
+from .indices import refine
+
+REDUCTIONS = {"reduce_sum": "add", "reduce_max": "maximum", "reduce_min": "minimum", "reduce_prod": "mul"}
+ALIASES = {"identity", "stop_gradient", "barrier", "custom_gradient"}
+VIEWS = {"reshape", "transpose", "broadcast_to", "slice", "flip"}
+EPILOGUES = {"contract", "conv", "conv_input_gradient", "conv_filter_gradient"}
+INLINE_DEPTH = 6  # of element-wise ops on a variable or input that are computed anew by every reader
+HEAVY = set("exp log tanh erf sin cos tan power expm1 log1p sigmoid mod floor_divide".split())
+
+
+def is_elementwise(op: Op) -> bool:
+    """Whether the op computes each element of its result from the same elements of its inputs."""
+    return op.emit is not None and op.name not in ALIASES
+
+
+class Group:
+    """Nodes that become one kernel.
+
+    ``factors`` are the extents of the loop nest and ``reduced`` tells which of them are summed over; both are set for
+    fused groups only (``kind`` "rows"). Other kinds hold one node of their own kernel, perhaps with an epilogue.
+    """
+
+    def __init__(self, kind: str, level: int, node: Node, inlined: dict[Node, int]):
+        self.inlined = inlined  # by all groups alike: see Partition
+        self.kind = kind
+        self.level = level
+        self.nodes = [node]
+        self.factors: list[int] = []
+        self.reduced: list[bool] | None = None
+
+    @property
+    def trailing(self) -> bool:
+        """Whether the reduced factors are the innermost ones: each row is reduced by itself."""
+        return _trailing(self.reduced or [], self.factors)
+
+    def kept(self) -> list[int]:
+        """The factors that are not reduced."""
+        return [n for n, r in zip(self.factors, self.reduced or (), strict=True) if not r]
+
+    def split(self, parts: list[list[int]]) -> None:
+        """Refine the factors."""
+        if self.reduced is not None:
+            self.reduced = [r for cut, r in zip(parts, self.reduced, strict=True) for _ in cut]
+        self.factors = [n for cut in parts for n in cut]
+
+    def split_kept(self, parts: list[list[int]]) -> None:
+        """Refine the factors that are not reduced."""
+        rest = iter(parts)
+        self.split([[n] if r else next(rest) for n, r in zip(self.factors, self.reduced or (), strict=True)])
+
+
+def size_of(shape: Iterable[int]) -> int:
+    """Number of elements."""
+    return int(np.prod(tuple(shape), dtype=np.int64))
+
+
+class Partition:
+    """The groups of a graph. ``group_of`` maps computing nodes to their group."""
+
+    def __init__(self, nodes: list[Node], kept: Iterable[Node] = (), fuse: bool = True):
+        self._kept = set(kept)  # nodes that have to be put into memory
+        self.inlined: dict[Node, int] = {}
+        self.group_of: dict[Node, Group] = {}
+        self.level: dict[Node, int] = {}
+        self.fuse = fuse
+        for node in nodes:
+            self._place(node)
+
+    def groups(self) -> list[Group]:
+        """The groups in an order in which they can be computed."""
+        found = dict.fromkeys(self.group_of.values())
+        return sorted(found, key=lambda g: (g.level, g.nodes[0].serial))
+
+    def _place(self, node: Node) -> None:
+        op = node.op
+        sources = [v.node for v in node.inputs if v.node is not None and v.node.op.reference is not None]
+        level = max((self.level.get(s, 0) for s in sources), default=0)
+        if op.name in ALIASES or op.name in VIEWS:
+            self.level[node] = level
+            return
+        if level == 0 and self.fuse and self._inlined(node):
+            self.level[node] = 0
+            return
+        if is_elementwise(op) or op.name in REDUCTIONS or op.name == "gather":
+            # What is gathered from has to be in memory: a gather begins a kernel.
+            group = self._join(node, level) if self.fuse and op.name != "gather" else None
+            if group is None:
+                group = self._new_rows(node, level + 1)
+        else:
+            group = Group(op.name, level + 1, node, self.inlined)
+        self.group_of[node] = group
+        self.level[node] = group.level
+
+    def _inlined(self, node: Node) -> bool:
+        """Whether it is cheaper to compute a node wherever it is read: little work on one value in memory."""
+        if not is_elementwise(node.op) or node.op.name in HEAVY or node in self._kept:
+            return False
+        shape = node.specs[0].shape
+        large = [v for v in node.inputs if v.size > 1]
+        if len(large) > 1 or any(v.shape != shape for v in large):
+            return False
+        depth = 1 + max((self.inlined.get(v.node, 0) for v in node.inputs if v.node is not None), default=0)
+        if depth > INLINE_DEPTH:
+            return False
+        self.inlined[node] = depth
+        return True
+
+    def _new_rows(self, node: Node, level: int) -> Group:
+        group = Group("rows", level, node, self.inlined)
+        shape = node.inputs[0].shape if node.op.name in REDUCTIONS else node.specs[0].shape
+        group.factors = list(shape)
+        if node.op.name in REDUCTIONS:
+            group.reduced = [i in node.attributes["axes"] for i in range(len(shape))]
+        return group
+
+    def _join(self, node: Node, level: int) -> Group | None:
+        """Add ``node`` to the groups of its highest inputs, merged into one, if that can be."""
+        if level == 0:
+            return None
+        top: list[Group] = []
+        for value in node.inputs:
+            base, plain = self._base(value)
+            if base is None or self.level[base] < level:
+                continue
+            if not plain:
+                return None
+            group = self.group_of[base]
+            if group not in top:
+                top.append(group)
+        if not top:
+            return None
+        if len(top) == 1 and top[0].kind in EPILOGUES:
+            return self._join_epilogue(node, top[0])
+        if any(group.kind != "rows" for group in top):
+            return None
+        target = top[0]
+        saved = (list(target.factors), None if target.reduced is None else list(target.reduced))
+        members = [n for group in top for n in group.nodes]
+        if all(self._compatible(target, other) for other in top[1:]) and self._accepts(target, members, node):
+            for other in top[1:]:
+                self._merge(target, other)
+            target.nodes.append(node)
+            return target
+        target.factors, target.reduced = saved
+        return None
+
+    def _join_epilogue(self, node: Node, group: Group) -> Group | None:
+        """Element-wise work on a contraction's result, done while the tile is in registers."""
+        shape = group.nodes[0].specs[0].shape
+        if not is_elementwise(node.op) or node.specs[0].shape != shape or len(group.nodes) > 24:
+            return None
+        if any(self._base(v)[0] in group.nodes and v.shape != shape for v in node.inputs):
+            return None
+        group.nodes.append(node)
+        return group
+
+    def _base(self, value: Tensor) -> tuple[Node | None, bool]:
+        """The computing node behind ``value``, and whether only axes of extent 1 were moved on the way."""
+        plain = True
+        node = value.node
+        index = value.index
+        while node is not None and node.op.reference is not None:
+            if node.op.name in ALIASES:
+                source = node.inputs[index]
+            elif node.op.name in VIEWS:
+                source = node.inputs[0]
+                if node.op.name == "broadcast_to" or node.op.name == "reshape":
+                    pass  # positions keep their row-major order
+                elif [n for n in source.shape if n != 1] != [n for n in node.specs[0].shape if n != 1] or (
+                    node.op.name == "flip" or not _keeps_order(node)
+                ):
+                    plain = False
+            elif node in self.inlined:
+                return None, plain
+            else:
+                return node, plain
+            node, index = source.node, source.index
+        return None, plain
+
+    def _compatible(self, a: Group, b: Group) -> bool:
+        """Whether the loop nests of two groups are the same, after refining that of ``a``."""
+        if size_of(a.factors) != size_of(b.factors):
+            return False
+        parts = refine(a.factors, b.factors)
+        if parts is None:
+            return False
+        flags = None
+        if b.reduced is not None:
+            flags = _flags(parts, b)
+            if flags is None or (a.reduced is not None and flags != _spread(a.reduced, parts)):
+                return False
+            if a.reduced is None and any(self._row_shaped(n, b) for n in a.nodes):
+                return False
+        a.split(parts)
+        if a.reduced is None and flags is not None:
+            a.reduced = flags
+        return True
+
+    @staticmethod
+    def _row_shaped(node: Node, group: Group) -> bool:
+        return size_of(node.specs[0].shape) != size_of(group.factors)
+
+    def _merge(self, target: Group, other: Group) -> None:
+        target.nodes = sorted([*target.nodes, *other.nodes], key=lambda n: n.serial)
+        for node in other.nodes:
+            self.group_of[node] = target
+
+    def _accepts(self, group: Group, members: list[Node], node: Node) -> bool:
+        """Whether ``node`` fits the loop nest of a group that is to have ``members``; refines it."""
+        whole = size_of(group.factors)
+        if node.op.name in REDUCTIONS:
+            shape, axes = node.inputs[0].shape, node.attributes["axes"]
+            if size_of(shape) != whole or (parts := refine(group.factors, shape)) is None:
+                return False
+            flags = _axis_flags(parts, shape, axes)
+            if flags is None:
+                return False
+            if group.reduced is not None and flags != _spread(group.reduced, parts):
+                return False
+            if group.reduced is None and any(self._row_shaped(n, group) for n in members):
+                return False
+            flat = [n for cut in parts for n in cut]
+            if not _trailing(flags, flat) and self._reads_reduced(members, node):
+                return False  # columns are gone over once: a second reduction cannot follow a first
+            group.split(parts)
+            group.reduced = flags
+            return True
+        shape = node.specs[0].shape
+        if size_of(shape) == whole:
+            if group.reduced is not None and not group.trailing and self._reads_reduced(members, node):
+                return False
+            parts = refine(group.factors, shape)
+            if parts is None:
+                return False
+            group.split(parts)
+            return True
+        if group.reduced is None or size_of(shape) != size_of(group.kept()):
+            return False
+        parts = refine(group.kept(), shape)
+        if parts is None:
+            return False
+        group.split_kept(parts)
+        return True
+
+    def _reads_reduced(self, members: list[Node], node: Node) -> bool:
+        """Whether ``node`` depends on a reduction among ``members``."""
+        members = sorted(members, key=lambda n: n.serial)
+        tainted = {n for n in members if n.op.name in REDUCTIONS}
+        for member in members:
+            if any(self._base(v)[0] in tainted for v in member.inputs):
+                tainted.add(member)
+        return any(self._base(v)[0] in tainted for v in node.inputs)
+
+
+def _trailing(reduced: list[bool], factors: list[int]) -> bool:
+    flags = [r for r, n in zip(reduced, factors, strict=True) if n != 1]
+    return flags == sorted(flags)
+
+
+def _keeps_order(node: Node) -> bool:
+    if node.op.name == "transpose":
+        moved = [a for a in node.attributes["axes"] if node.inputs[0].shape[a] != 1]
+        return moved == sorted(moved)
+    return node.op.name == "slice" and node.inputs[0].shape == node.specs[0].shape
+
+
+def _spread(flags: list[bool], parts: list[list[int]]) -> list[bool]:
+    return [flag for flag, cut in zip(flags, parts, strict=True) for _ in cut]
+
+
+def _axis_flags(parts: list[list[int]], shape: tuple[int, ...], axes: tuple[int, ...]) -> list[bool] | None:
+    """For each refined factor, whether it belongs to a reduced axis of ``shape``."""
+    flat = [n for cut in parts for n in cut]
+    flags: list[bool] = []
+    position = 0
+    for axis, extent in enumerate(shape):
+        size = 1
+        while size < extent:
+            if flat[position] == 1:
+                flags.append(False)
+            else:
+                size *= flat[position]
+                flags.append(axis in axes)
+            position += 1
+    flags.extend([False] * (len(flat) - position))
+    return flags
+
+
+def _flags(parts: list[list[int]], other: Group) -> list[bool] | None:
+    """The reduced flags of ``other`` over the refined factors."""
+    reduced = tuple(i for i, r in enumerate(other.reduced or ()) if r)
+    return _axis_flags(parts, tuple(other.factors), reduced)

@@ -1,0 +1,398 @@
+"""From a graph to something that runs: kernels in order, buffers in one arena, native programs.
+
+Values live in buffers: those of the caller (inputs, variables), constants, results, and temporary ones, which share an
+arena by their lifetimes. A variable's new value is written over the old one where every reader has had its turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph
+from ..op import Node
+from ..tensor import Tensor
+from ..variable import changes
+from . import contractions, kernels, native, rows
+from .expressions import InPlace, Unfusable
+from .indices import NotAffine
+from .partition import ALIASES, EPILOGUES, REDUCTIONS, VIEWS, Group, Partition, is_elementwise
+from .simplify import simplify
+
+log = logging.getLogger("tenzoo.compile")
+ALIGN = 64
+
+
+class Buffer:
+    """Memory for one value. ``kind``: "input", "variable", "constant" or "temporary"."""
+
+    __slots__ = ("array", "dtype", "first", "kind", "last", "offset", "owner", "shape", "size")
+
+    def __init__(self, kind: str, shape: tuple, dtype: np.dtype):
+        self.kind = kind
+        self.shape = shape
+        self.dtype = dtype
+        self.size = math.prod(shape) * dtype.itemsize
+        self.array: np.ndarray | None = None
+        self.owner: Any = None
+        self.first = self.last = -1
+        self.offset = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes that it takes in the arena."""
+        return -(-max(self.size, 1) // ALIGN) * ALIGN
+
+
+class Step:
+    """One kernel launch, or (``kernel`` is None) a call of a numpy reference."""
+
+    __slots__ = ("buffers", "call", "group", "kernel")
+
+    def __init__(self, kernel: Any, buffers: list[Buffer], group: Group, call: Any = None):
+        self.kernel = kernel
+        self.buffers = buffers
+        self.group = group
+        self.call = call
+
+
+class Plan:
+    """A graph compiled for this machine: :meth:`run` computes it on arrays and on the storage of its variables."""
+
+    def __init__(self, graph: Graph, fuse: bool = True):
+        nodes, outputs = simplify(graph)
+        self._partition = Partition(nodes, self._in_memory(nodes, outputs), fuse)
+        self._groups = self._partition.groups()
+        self._buffers: dict[Any, Buffer] = {}
+        self._constants: dict[int, Buffer] = {}
+        self.inputs = [self._name(symbol, "input") for symbol in graph.inputs]
+        self.variables = {v: self._name(symbol, "variable") for v, symbol in graph.reads.items()}
+        count = len(outputs) - len(graph.writes)
+        self._needed = self._needed_values(outputs)
+        self._homes = self._in_place(graph, outputs[:count], outputs[count:])
+        self.steps: list[Step] = []
+        for group in self._groups:
+            self._lower(group)
+        self.results = [self._stored(value) for value in outputs[:count]]
+        self._result_shapes = [value.shape for value in outputs[:count]]
+        self.copies = [
+            (self._stored(value), variable)
+            for variable, value in zip(graph.writes, outputs[count:], strict=True)
+            if value.key not in self._homes
+        ]
+        self._lay_out()
+        self._link()
+
+    # -- where values are --------------------------------------------------------------------------------------------
+
+    def _name(self, symbol: Tensor, kind: str) -> Buffer:
+        buffer = self._buffers[symbol.key] = Buffer(kind, symbol.shape, symbol.dtype)
+        return buffer
+
+    def _stored(self, value: Tensor) -> Buffer | None:
+        """The buffer that holds ``value`` row-major, through aliases and reshapes; None if it is not in memory."""
+        while value._array is None:
+            node = value.node
+            if value.key in self._buffers:
+                return self._buffers[value.key]
+            if node.op.name in ALIASES:
+                value = node.inputs[value.index]
+            elif node.op.name == "reshape":
+                value = node.inputs[0]
+            else:
+                return None
+        if id(value) not in self._constants:
+            buffer = self._constants[id(value)] = Buffer("constant", value.shape, value.dtype)
+            buffer.array = np.array(value._array, order="C")
+            buffer.owner = value  # so that the id stays its own
+        return self._constants[id(value)]
+
+    def _bases(self, value: Tensor) -> list[Tensor]:
+        """The computed values and inputs that ``value`` is a view of."""
+        while value.node is not None and value.node.op.reference is not None:
+            node = value.node
+            if node.op.name in ALIASES:
+                value = node.inputs[value.index]
+            elif node.op.name in VIEWS:
+                value = node.inputs[0]
+            else:
+                break
+        return [value] if value._array is None else []
+
+    def _in_memory(self, nodes: list[Node], outputs: Sequence[Tensor]) -> set[Node]:
+        """Nodes whose results kernels read from memory, or that leave the graph."""
+        readers = [n for n in nodes if not (is_elementwise(n.op) or n.op.name in REDUCTIONS)]
+        readers = [n for n in readers if n.op.name not in ALIASES and n.op.name not in VIEWS]
+        values = [*outputs, *(v for n in readers for v in n.inputs)]
+        return {base.node for value in values for base in self._bases(value)}
+
+    def _needed_values(self, outputs: Sequence[Tensor]) -> set:
+        """Keys of the values that a group has to put into memory: results, and what other groups read."""
+        needed = {base.key for value in outputs for base in self._bases(value)}
+        for base, group in self._reads():
+            if self._partition.group_of.get(base.node) is not group:
+                needed.add(base.key)
+        return needed
+
+    def _reads(self) -> Iterator[tuple[Tensor, Group]]:
+        """Every computed value or input, with the groups that read it: through views and inlined nodes."""
+        for node, group in self._partition.group_of.items():
+            stack = list(node.inputs)
+            while stack:
+                for base in self._bases(stack.pop()):
+                    if base.node in self._partition.inlined:
+                        stack.extend(base.node.inputs)
+                    else:
+                        yield base, group
+
+    def _in_place(
+        self, graph: Graph, results: Sequence[Tensor], writes: Sequence[Tensor]
+    ) -> dict[Any, Buffer]:
+        """Values to be written over the variable that they are the new value of: where all its readers come before."""
+        order = {group: i for i, group in enumerate(self._groups)}
+        last_read: dict[Any, int] = {}
+        for base, group in self._reads():
+            last_read[base.key] = max(last_read.get(base.key, -1), order[group])
+        for value in results:  # a result that is a variable's old value is copied out at the end
+            for base in self._bases(value):
+                last_read[base.key] = len(order)
+        homes: dict[Any, Buffer] = {}
+        for variable, value in zip(graph.writes, writes, strict=True):
+            group = self._partition.group_of.get(value.node)
+            if group is None or (group.kind != "rows" and group.kind not in EPILOGUES) or value.key in homes:
+                continue
+            symbol = graph.reads.get(variable)
+            if symbol is None:
+                homes[value.key] = self.variables[variable] = Buffer("variable", value.shape, value.dtype)
+            elif last_read.get(symbol.key, -1) <= order[group]:
+                homes[value.key] = self.variables[variable]
+        return homes
+
+    # -- lowering ----------------------------------------------------------------------------------------------------
+
+    def _output(self, node: Node, index: int, in_place: bool = True) -> Buffer:
+        """The buffer for an output of a node, made on first demand."""
+        key = (node, index)
+        home = self._homes.get(key)
+        if home is not None and in_place:
+            self._buffers[key] = home
+        elif key not in self._buffers:
+            made = self._buffers[key] = Buffer("temporary", *node.specs[index])
+            if made.size == 0:  # nothing to compute or to place
+                made.kind, made.array = "constant", np.empty(made.shape, made.dtype)
+        return self._buffers[key]
+
+    def _lower(self, group: Group) -> None:
+        try:
+            self.steps.extend(self._kernels(group, True))
+            return
+        except InPlace:
+            pass
+        except (Unfusable, NotAffine):
+            if len(group.nodes) > 1:
+                return self._separately(group)
+        for node in group.nodes:
+            self._give_up_home(node)
+        try:
+            self.steps.extend(self._kernels(group, False))
+        except (Unfusable, NotAffine):
+            self._separately(group)
+
+    def _give_up_home(self, node: Node) -> None:
+        for i in range(len(node.specs)):
+            if self._homes.pop((node, i), None) is not None:
+                self._buffers.pop((node, i), None)
+
+    def _kernels(self, group: Group, in_place: bool) -> list[Step]:
+        wanted = [n for n in group.nodes if any((n, i) in self._needed for i in range(len(n.specs)))]
+        outputs = {node: self._output(node, 0, in_place) for node in wanted}
+        every = [
+            self._output(node, i)
+            for node in wanted
+            for i in range(len(node.specs))
+            if (node, i) in self._needed
+        ]
+        if not any(buffer.size for buffer in every):
+            return []
+        if group.kind == "rows":
+            kernel, buffers = rows.lower(group, self._stored, outputs)
+            return [Step(kernel, buffers, group)]
+        node = group.nodes[0]
+        found = None
+        if group.kind in EPILOGUES:
+            found = contractions.write(group, self._stored, outputs, self._scratch)
+        elif group.kind in kernels.WRITERS:
+            every = [self._output(node, i) for i in range(len(node.specs))]
+            found = kernels.write(node, self._stored, every)
+        if found is not None:
+            return [Step(kernel, buffers, group) for kernel, buffers in found]
+        if len(group.nodes) > 1:
+            raise Unfusable
+        return [self._reference(node, group)]
+
+    @staticmethod
+    def _scratch(size: int) -> Buffer:
+        """Memory that several kernels of one group share."""
+        return Buffer("temporary", (size,), np.dtype("uint8"))
+
+    def _separately(self, group: Group) -> None:
+        """Give every node of a group a kernel of its own; the values between them go through memory."""
+        for node in group.nodes:
+            self._give_up_home(node)
+            self._needed.update((node, i) for i in range(len(node.specs)))
+        for node in group.nodes:
+            alone = Partition([node], fuse=False).group_of[node]
+            alone.inlined = self._partition.inlined
+            try:
+                self.steps.extend(self._kernels(alone, False))
+            except (Unfusable, NotAffine):
+                self.steps.append(self._reference(node, alone))
+
+    def _reference(self, node: Node, group: Group) -> Step:
+        """A step that calls the op's numpy reference; its inputs are read through views where they have to be."""
+        outputs = [self._output(node, i) for i in range(len(node.specs))]
+        sources: list[Buffer] = []
+        readers = [self._reader(value, sources) for value in node.inputs]
+
+        def call() -> None:
+            with np.errstate(all="ignore"):
+                result = node.op.reference(*(read() for read in readers), **node.attributes)
+            for buffer, array in zip(outputs, result if node.many else (result,), strict=True):
+                buffer.array[...] = array
+
+        log.debug("no kernel for %s: numpy computes it", node.op.name)
+        return Step(None, [*sources, *outputs], group, call)
+
+    def _reader(self, value: Tensor, sources: list[Buffer]) -> Callable[[], np.ndarray]:
+        buffer = self._stored(value)
+        if buffer is not None:
+            sources.append(buffer)
+            return lambda: buffer.array.reshape(value.shape)
+        node = value.node
+        inner = [self._reader(v, sources) for v in node.inputs]
+        if node.op.name in ALIASES:
+            return inner[value.index]
+        return lambda: node.op.reference(*(read() for read in inner), **node.attributes)
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        """Give temporaries offsets in the arena: largest first, each at the lowest place free during its lifetime."""
+        for position, step in enumerate(self.steps):
+            for buffer in step.buffers:
+                buffer.first = position if buffer.first < 0 else buffer.first
+                buffer.last = position
+        end = len(self.steps)
+        for buffer in [*self.results, *(source for source, _ in self.copies)]:
+            if buffer.kind == "temporary":  # read after the last step
+                buffer.last = end
+        placed: list[Buffer] = []
+        top = 0
+        temporary = {b for step in self.steps for b in step.buffers if b.kind == "temporary"}
+        for buffer in sorted(temporary, key=lambda b: (-b.size, b.first)):
+            offset = 0
+            neighbours = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
+            for other in sorted(neighbours, key=lambda b: b.offset):
+                if offset + buffer.room <= other.offset:
+                    break
+                offset = max(offset, other.offset + other.room)
+            buffer.offset = offset
+            placed.append(buffer)
+            top = max(top, offset + buffer.room)
+        self.arena_bytes = top
+        memory = np.empty(top + ALIGN, np.uint8)
+        start = -memory.ctypes.data % ALIGN
+        self._arena = memory[start : start + top]
+        for buffer in temporary:
+            part = self._arena[buffer.offset : buffer.offset + buffer.size]
+            buffer.array = part.view(buffer.dtype).reshape(buffer.shape)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def _link(self) -> None:
+        """Load the kernels, and gather launches between calls of numpy into native programs."""
+        found = [step for step in self.steps if step.kernel is not None]
+        loaded = dict(zip(map(id, found), native.load([step.kernel for step in found]), strict=True))
+        self._segments: list[Any] = []
+        self._slots: dict[Buffer, list[tuple[np.ndarray, int]]] = {}
+        pending: list[Step] = []
+        self.programs: list[tuple[native.Program, list[Step]]] = []
+
+        def close() -> None:
+            if not pending:
+                return
+            launches = [
+                native.Launch(
+                    loaded[id(s)], [0 if b.array is None else b.array.ctypes.data for b in s.buffers]
+                )
+                for s in pending
+            ]
+            program = native.Program(launches)
+            for step, table in zip(pending, program.addresses, strict=True):
+                for j, buffer in enumerate(step.buffers):
+                    if buffer.kind in ("input", "variable"):
+                        self._slots.setdefault(buffer, []).append((table, j))
+            self._segments.append(program)
+            self.programs.append((program, list(pending)))
+            pending.clear()
+
+        for step in self.steps:
+            if step.kernel is not None:
+                pending.append(step)
+            else:
+                close()
+                self._segments.append(step.call)
+        close()
+        self._seen = -1
+        self._lock = threading.Lock()
+        self._written = [v for v, b in self.variables.items() if b in set(self._homes.values())]
+        self._written += [v for _, v in self.copies if v not in self._written]
+
+    def _bind(self, buffer: Buffer, array: np.ndarray) -> None:
+        buffer.array = array
+        address = array.ctypes.data
+        for table, j in self._slots.get(buffer, ()):
+            table[j] = address
+
+    def _bind_variables(self) -> None:
+        for variable, buffer in self.variables.items():
+            array = variable.storage(variable in self._written)
+            if buffer.array is not array:
+                self._bind(buffer, array)
+        self._seen = changes.count
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Compute the graph; returns the leaves of its result as new arrays."""
+        with self._lock:  # the arena and the addresses are this call's alone
+            return self._run(arrays)
+
+    def _run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for buffer, array in zip(self.inputs, arrays, strict=True):
+            if not array.flags.c_contiguous:
+                array = np.ascontiguousarray(array)
+            self._bind(buffer, array)
+        if self._seen != changes.count:
+            self._bind_variables()
+        pool = native.pool()
+        for segment in self._segments:
+            if type(segment) is native.Program:
+                pool.run(segment)
+            else:
+                segment()
+        results = [
+            buffer.array.reshape(shape).copy()
+            for buffer, shape in zip(self.results, self._result_shapes, strict=True)
+        ]
+        if self.copies:
+            values = [
+                buffer.array.copy() if buffer.kind == "variable" else buffer.array
+                for buffer, _ in self.copies
+            ]
+            for value, (_, variable) in zip(values, self.copies, strict=True):
+                variable.storage(True)[...] = value.reshape(variable.shape)
+        return results

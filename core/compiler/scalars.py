@@ -1,0 +1,89 @@
+"""Element-wise ops as loop IR: what the ``emit`` of a declaration is handed as ``b``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .loops import Builder, Value, f16, f32, of_dtype
+
+_HALF_EXACT = {"where", "cast", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+
+
+class Scalars:
+    """Names of element-wise ops, each a method that writes the op for one element."""
+
+    def __init__(self, builder: Builder):
+        self.builder = builder
+
+    def apply(self, op: Any, values: list[Value], attributes: dict) -> Value:
+        """Write ``op``; half precision is computed in single and rounded once."""
+        half = any(value.type is f16 for value in values) and op.name not in _HALF_EXACT
+        if half:
+            values = [self.builder.cast(v, f32) if v.type is f16 else v for v in values]
+        result = op.emit(self, *values, **attributes)
+        return self.builder.cast(result, f16) if half and result.type is f32 else result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.builder, name)
+
+    # fmt: off
+    def negative(self, x): return -x
+    def add(self, x, y): return x + y
+    def subtract(self, x, y): return x - y
+    def multiply(self, x, y): return x * y
+    def divide(self, x, y): return x / y
+    def mod(self, x, y): return self.builder.remainder(x, y)
+    def absolute(self, x): return self.builder.abs(x)
+    def rint(self, x): return self.builder.round(x)
+    def tan(self, x): return self.builder.sin(x) / self.builder.cos(x)
+    def equal(self, x, y): return x.eq(y)
+    def not_equal(self, x, y): return x.ne(y)
+    def less(self, x, y): return x < y
+    def less_equal(self, x, y): return x <= y
+    def greater(self, x, y): return x > y
+    def greater_equal(self, x, y): return x >= y
+    def isinf(self, x): return self.builder.abs(x).eq(float("inf"))
+    def where(self, condition, x, y): return self.builder.select(condition, x, y)
+    def bitwise_and(self, x, y): return x & y
+    def bitwise_or(self, x, y): return x | y
+    def bitwise_xor(self, x, y): return x ^ y
+    def bitwise_not(self, x): return ~x
+    def left_shift(self, x, y): return x << y
+    def right_shift(self, x, y): return x >> y
+    def cast(self, x, dtype): return self.builder.cast(x, of_dtype(dtype))
+    # fmt: on
+
+    def sign(self, x: Value) -> Value:
+        """-1, 0 or 1; NaN stays NaN."""
+        b = self.builder
+        one, zero = b.const(x.type, 1), b.const(x.type, 0)
+        if x.type.kind == "u":
+            return b.select(x.ne(0), one, zero)
+        signed = b.select(x > 0, one, b.select(x < 0, b.const(x.type, -1), zero))
+        return b.select(x.ne(x), x, signed) if x.type.kind == "f" else signed
+
+    def relu(self, x: Value) -> Value:
+        """0 where x <= 0; NaN stays NaN."""
+        return self.builder.select(x <= 0, self.builder.const(x.type, 0), x)
+
+    def sigmoid(self, x: Value) -> Value:
+        """1 / (1 + exp(-x)); exp overflows to infinity where the result is 0."""
+        return 1.0 / (1.0 + self.builder.exp(-x))
+
+    def power(self, x: Value, y: Value) -> Value:
+        """x to the power y; of integers by repeated squaring."""
+        b = self.builder
+        if x.type.kind == "f":
+            return b.power(x, y)
+        result, base, rest = b.const(x.type, 1), x, y
+        for _ in range(6):  # exponents from 64 on overflow every base but 0, 1 and -1
+            result = b.select((rest & 1).ne(0), result * base, result)
+            base, rest = base * base, rest >> 1
+        return result
+
+
+def literal(array: np.ndarray, builder: Builder) -> Value:
+    """A one-element array as a constant."""
+    return builder.const(of_dtype(array.dtype), array.reshape(-1)[0].item())

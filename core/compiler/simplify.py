@@ -1,0 +1,233 @@
+"""Graph to graph: fewer nodes, and nodes in the form in which kernels exist for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph
+from ..op import Node, Op, Spec
+from ..primitives import movement
+from ..tensor import Tensor
+from . import contractions
+from .indices import strides_of
+from .partition import ALIASES, REDUCTIONS, VIEWS, is_elementwise
+from .views import view_of
+
+# The same value, in memory of its own and row-major.
+contiguous = Op(
+    "contiguous",
+    rule=lambda x: Spec(x.shape, x.dtype),
+    reference=np.ascontiguousarray,
+    emit=lambda b, x: x,
+)
+
+Rule = Callable[[Node, tuple], Any]
+
+
+def simplify(
+    graph: Graph, enabled: Sequence[str] = ("merge", "algebra", "split")
+) -> tuple[list[Node], list[Tensor]]:
+    """Rewrite a graph for the compiler; returns its nodes in order and its outputs.
+
+    ``enabled`` names the optional passes: "merge" (common subexpressions), "algebra", "split" (long reductions in two
+    steps, so that threads can share them).
+    """
+    rules: list[Rule] = []
+    if "algebra" in enabled:
+        rules.append(_algebra)
+    if "split" in enabled:
+        rules.append(_split_reduction)
+    rules.append(_addressable)
+    nodes, outputs = rewrite(graph.nodes(), graph.outputs, rules, "merge" in enabled)
+    outputs = [_materialized(value) for value in outputs]
+    return reachable(outputs), outputs
+
+
+def rewrite(
+    nodes: Sequence[Node], outputs: Sequence[Tensor], rules: Sequence[Rule], merge: bool
+) -> tuple[list[Node], list[Tensor]]:
+    """Build the graph anew, node by node. A rule answers the value(s) to use instead, or None."""
+    values: dict[Any, Tensor] = {}
+    known: dict[Any, Node] = {}
+
+    def current(value: Tensor) -> Tensor:
+        return value if value._array is not None else values.get(value.key, value)
+
+    for node in nodes:
+        inputs = tuple(map(current, node.inputs))
+        replaced = None
+        for rule in rules:
+            replaced = rule(node, inputs)
+            if replaced is not None:
+                break
+        if replaced is None:
+            made = _rebuilt(node, inputs, known if merge else None)
+            replaced = tuple(made.output(i) for i in range(len(made.specs)))
+        elif not isinstance(replaced, tuple):
+            replaced = (replaced,)
+        for i, value in enumerate(replaced):
+            if value.node is not None and not value.node.scope:
+                value.node.scope = node.scope
+            values[(node, i)] = value
+    return nodes, [current(value) for value in outputs]
+
+
+def _rebuilt(node: Node, inputs: tuple, known: dict | None) -> Node:
+    same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+    if known is None or node.op.name in ("custom_gradient", "while_loop"):
+        key = None
+    else:
+        keys = tuple(_value_key(value) for value in inputs)
+        key = (node.op, keys, tuple(sorted((k, _frozen(v)) for k, v in node.attributes.items())))
+        found = known.get(key)
+        if found is not None:
+            return found
+    made = node
+    if not same:
+        made = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
+        made.scope = node.scope
+    if key is not None:
+        known[key] = made
+    return made
+
+
+def _value_key(value: Tensor) -> Any:
+    if value._array is not None and value.size == 1:
+        return value.dtype, value.shape, value._array.tobytes()
+    return value.key
+
+
+def _frozen(value: Any) -> Any:
+    return repr(value) if isinstance(value, (list, dict, np.ndarray)) else value
+
+
+def reachable(outputs: Sequence[Tensor]) -> list[Node]:
+    """The nodes that outputs depend on, each after its inputs."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack = [(v.node, False) for v in reversed(outputs) if v.node is not None]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node not in seen and node.op.reference is not None:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((v.node, False) for v in reversed(node.inputs) if v.node is not None)
+    return order
+
+
+# -- algebra ---------------------------------------------------------------------------------------------------------
+
+
+def _scalar_of(value: Tensor) -> float | None:
+    """The number that a constant tensor holds everywhere, if it does."""
+    array = value._array
+    if array is None or array.size == 0:
+        return None
+    if array.size == 1 or all(s == 0 or n == 1 for s, n in zip(array.strides, array.shape, strict=True)):
+        return array.reshape(-1)[0].item() if array.size == 1 else array[(0,) * array.ndim].item()
+    return None
+
+
+def _algebra(node: Node, inputs: tuple) -> Any:
+    """Identities that hold for every float, NaN and infinity included."""
+    name, shape = node.op.name, node.specs[0].shape
+    if name in ("multiply", "divide", "add", "subtract"):
+        neutral = 1 if name in ("multiply", "divide") else 0
+        for i in (1, 0) if name in ("multiply", "add") else (1,):
+            # x + 0 is x but for the sign of a zero, which no result here depends on
+            if _scalar_of(inputs[i]) == neutral and inputs[1 - i].shape == shape:
+                return inputs[1 - i]
+    if name == "negative" and _made_by(inputs[0], "negative"):
+        return inputs[0].node.inputs[0]
+    if name == "cast" and inputs[0].dtype == node.attributes["dtype"]:
+        return inputs[0]
+    if name in ("reshape", "broadcast_to") and inputs[0].shape == shape:
+        return inputs[0]
+    if name == "reshape" and _made_by(inputs[0], "reshape"):
+        source = inputs[0].node.inputs[0]
+        return source if source.shape == shape else movement.reshape(source, shape=shape)
+    if name == "transpose":
+        axes = node.attributes["axes"]
+        if list(axes) == list(range(len(axes))):
+            return inputs[0]
+        if _made_by(inputs[0], "transpose"):
+            inner = inputs[0].node
+            axes = tuple(inner.attributes["axes"][a] for a in axes)
+            return movement.transpose(inner.inputs[0], axes=axes)
+    if name in ("identity", "stop_gradient"):
+        return inputs[0]
+    if name == "pad" and not any(
+        map(any, (node.attributes["low"], node.attributes["high"], node.attributes["interior"]))
+    ):
+        return inputs[0]
+    return None
+
+
+def _made_by(value: Tensor, name: str) -> bool:
+    return value.node is not None and value._array is None and value.node.op.name == name
+
+
+# -- forms that kernels exist for ----------------------------------------------------------------------------------
+
+
+def _split_reduction(node: Node, inputs: tuple) -> Any:
+    """Reduce a long axis in two steps where too few results are left to keep the threads busy."""
+    if node.op.name not in REDUCTIONS:
+        return None
+    shape, axes = inputs[0].shape, node.attributes["axes"]
+    kept = [n for i, n in enumerate(shape) if i not in axes]
+    trailing = sorted(axes) == list(range(len(shape) - len(axes), len(shape)))
+    items = math.prod(kept) if trailing else math.prod(kept[:-1]) * max(1, kept[-1] // 128 if kept else 1)
+    if items >= 16 or math.prod(shape) < 1 << 16:
+        return None
+    for axis in sorted(axes, key=lambda a: -shape[a]):
+        parts = next((p for p in (16, 32, 8, 12, 10, 20, 14, 4, 6, 5, 7, 3, 2) if shape[axis] % p == 0), None)
+        if parts is not None and shape[axis] > parts:
+            break
+    else:
+        return None
+    finer = (*shape[:axis], parts, shape[axis] // parts, *shape[axis + 1 :])
+    moved = tuple(a + (a >= axis) for a in axes)
+    partial = node.op(movement.reshape(inputs[0], shape=finer), axes=moved, keepdims=True)
+    total = node.op(partial, axes=(axis,), keepdims=True)
+    return movement.reshape(total, shape=node.specs[0].shape)
+
+
+def _addressable(node: Node, inputs: tuple) -> Any:
+    """Give every op whose kernel reads memory inputs that are in memory, in an order that the kernel takes."""
+    name = node.op.name
+    if name == "contract":
+        return contractions.canonical(node, inputs, contiguous)
+    if name in VIEWS or name in ALIASES or is_elementwise(node.op) or name in REDUCTIONS:
+        return None
+    if name == "gather":
+        changed = (_materialized(inputs[0]), *inputs[1:])
+    else:
+        changed = tuple(map(_materialized, inputs))
+    if all(a is b for a, b in zip(changed, inputs, strict=True)):
+        return None
+    made = Node(node.op, changed, node.attributes, node.specs, None, node.many)
+    made.scope = node.scope
+    return tuple(made.output(i) for i in range(len(made.specs)))
+
+
+def _materialized(value: Tensor) -> Tensor:
+    """``value`` itself where it is computed or lies row-major in memory; else a copy that does."""
+    if value._array is not None or value.node.op.reference is None:
+        return value
+    view = view_of(value)
+    if view.base is value or (
+        view.offset == 0 and _row_major(view.strides, value.shape) and view.base.size == value.size
+    ):
+        return value if value.node.op.name not in VIEWS or view.base is not value else contiguous(value)
+    return contiguous(value)
+
+
+def _row_major(strides: tuple, shape: tuple) -> bool:
+    return all(s == w for s, w, n in zip(strides, strides_of(shape), shape, strict=True) if n != 1)
