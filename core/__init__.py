@@ -4,6 +4,7 @@ from . import config, errors, pytree
 from .tensor import Tensor, tensor, wrap  # first: it brings the ops, which need it
 from . import ops  # isort: skip
 from . import random  # isort: skip
+from .draw import draw
 from .errors import DtypeError, ShapeError, TraceError
 from .gradients import (
     GradientTape,
@@ -37,6 +38,7 @@ __all__ = [
     "checkpoint",
     "config",
     "custom_gradient",
+    "draw",
     "errors",
     "grad",
     "is_symbolic",

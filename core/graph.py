@@ -9,7 +9,7 @@ import numpy as np
 
 from . import pytree
 from .errors import TraceError
-from .op import Node, placeholder
+from .op import Node, placeholder, state
 from .tensor import Tensor, tensor, wrap
 from .variable import StateScope, Variable
 
@@ -100,6 +100,36 @@ class Graph:
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, (Tensor, Variable, np.ndarray))
+
+
+def replaced(outputs: list[Tensor], mapping: dict[Any, Tensor]) -> list[Tensor]:
+    """``outputs`` computed anew with other tensors for the keys in ``mapping``."""
+    values: dict[Any, Tensor] = dict(mapping)
+
+    def look_up(value: Tensor) -> Tensor:
+        return value if value._array is not None else values.get(value.key, value)
+
+    stack = [(v.node, False) for v in outputs if v._array is None and v.key not in values]
+    seen: set[Node] = set()
+    while stack:
+        node, done = stack.pop()
+        if done:
+            inputs = tuple(map(look_up, node.inputs))
+            if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
+                continue
+            copy = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
+            copy.scope = node.scope
+            values.update({(node, i): copy.output(i) for i in range(len(node.specs)) if (node, i) not in mapping})
+        elif node not in seen and node.op.reference is not None:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((v.node, False) for v in node.inputs if v._array is None and v.key not in values)
+    return [look_up(value) for value in outputs]
+
+
+def tracing() -> bool:
+    """Whether a function is being traced right now."""
+    return any(isinstance(scope, _TraceScope) for scope in state.variable_scopes)
 
 
 class _TraceScope(StateScope):

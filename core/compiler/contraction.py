@@ -12,7 +12,6 @@ from .native import Kernel
 from .tiles import (
     BLOCK_BYTES,
     LEAST_SPLITS,
-    LEAST_TASKS,
     PANEL_DEPTH,
     PANEL_GROUP,
     Contraction,
@@ -27,6 +26,7 @@ from .tiles import (
     digits,
     even_share,
     extra_names,
+    least_tasks,
     pack,
     sum_of_splits,
 )
@@ -55,7 +55,7 @@ class _Blocking:
 def _choose_blocking(m: int, n: int, k: int, matrices: int, type_: Type, least: int) -> _Blocking:
     tile = choose_tile(type_, m, n)
     splits = 1
-    if k >= 4096 and m * n < LEAST_TASKS << 13:  # too few tiles to share out: share out the summed index
+    if k >= 4096 and m * n < 1 << 17:  # too few tiles to share out: share out the summed index
         splits = min(ceil_div(LEAST_SPLITS, matrices), k // 1024)
     k_share = 8 * ceil_div(ceil_div(k, splits), 8)
     depth = 8 * ceil_div(ceil_div(k_share, ceil_div(k_share, PANEL_DEPTH)), 8)
@@ -70,7 +70,7 @@ def _choose_blocking(m: int, n: int, k: int, matrices: int, type_: Type, least: 
 
     while math.prod(tasks()) < least:
         work = rows * panels * tile.width * k_share
-        if panels > 1 and work > 1 << 19:
+        if panels > 1 and work > 1 << 18:
             panels = even_share(all_panels, ceil_div(panels, 2))
         elif rows >= 8 * tile.rows and work > 1 << 20:
             rows = tile.rows * ceil_div(rows, 2 * tile.rows)
@@ -106,7 +106,7 @@ def matmul(
     operand has its last two exchanged, a broadcast one a zero. C's last stride must be 1. The epilogue is
     applied to vectors of the result on their way to memory; it may read, or write, `extras` further buffers.
     """
-    least = LEAST_TASKS // 2 if a[-2] == 1 else LEAST_TASKS  # a transposed A is copied by every task
+    least = least_tasks() // 2 if a[-2] == 1 else least_tasks()  # a transposed A is copied by every task
     cut = _choose_blocking(m, n, k, math.prod(batch), type_, least)
 
     def address(builder: Builder, matrix: Value, row: Value) -> Value:

@@ -21,7 +21,6 @@ from .native import Kernel
 from .tiles import (
     BLOCK_BYTES,
     LEAST_SPLITS,
-    LEAST_TASKS,
     PANEL_DEPTH,
     PANEL_GROUP,
     Contraction,
@@ -36,6 +35,7 @@ from .tiles import (
     choose_tile,
     digits,
     extra_names,
+    least_tasks,
     pack,
     sum_of_splits,
 )
@@ -144,14 +144,14 @@ def _gather(
     def window_of(rows: int) -> Window:
         return make_window(variants, source.size, source.channels, source.step, rows)
 
-    least = ceil_div(LEAST_TASKS, groups * max(1, n // 64))  # with 64 columns a task, at the least
+    least = ceil_div(least_tasks(), groups * max(1, n // 64))  # with 64 columns a task, at the least
     pixels = pixel_blocks(conv.images, variants, window_of, type_.size, 512, least)
     window = window_of(pixels.rows)
     most = pixels.rows * pixels.together * max(variant.grid[1] for variant in variants)
     tile = choose_tile(type_, most, n)
     room, all_panels = tile.rows * ceil_div(most, tile.rows), ceil_div(n, tile.width)
     panels = all_panels if whole else max(1, min(all_panels, BLOCK_BYTES // (room * tile.width * type_.size)))
-    while pixels.count * groups * ceil_div(all_panels, panels) < LEAST_TASKS and panels > 1:
+    while pixels.count * groups * ceil_div(all_panels, panels) < least_tasks() and panels > 1:
         panels = ceil_div(panels, 2)
     tasks = (pixels.count, groups, ceil_div(all_panels, panels))
     tables = _Tables(conv, variants, source, target)
@@ -212,7 +212,7 @@ def _gather(
 
                     return tile_, sweep.packed(panel, tile_, panels_at, depth * tile.width, write)
 
-                walk = Runs(runs, run_lo, run_hi, length=lengths.copy().pop() if len(lengths) == 1 else 0)
+                walk = Runs(runs, run_lo, run_hi, length=next(iter(lengths)) if len(lengths) == 1 else 0)
                 few = len(tables.blocks) == 4 and summed <= 64
                 sweep.block(prepare, row_address, tables.runs if few else walk)
 

@@ -13,7 +13,6 @@ from .loops import Builder, Module, Type, Value, index
 from .native import Kernel
 from .tiles import (
     LEAST_SPLITS,
-    LEAST_TASKS,
     Contraction,
     Epilogue,
     Place,
@@ -21,6 +20,7 @@ from .tiles import (
     Step,
     ceil_div,
     extra_names,
+    least_tasks,
     sum_of_splits,
 )
 from .windows import Convolution, Variant, Window, forward_variants, make_window, pixel_blocks
@@ -79,7 +79,7 @@ def convolution(
     def window_of(rows: int) -> Window:
         return make_window(variants, size, c, stride, rows)
 
-    pixels = pixel_blocks(conv.images, variants, window_of, type_.size, 1024, LEAST_TASKS)
+    pixels = pixel_blocks(conv.images, variants, window_of, type_.size, 1024, least_tasks())
     window = window_of(pixels.rows)
     across = stride[1] * window.pitch
     module = Module()

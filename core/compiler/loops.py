@@ -17,6 +17,7 @@ vector types.
 from __future__ import annotations
 
 import contextlib
+import functools
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -195,7 +196,8 @@ class Module:
         """Add a constant array and return its name, to be read through `Builder.symbol`."""
         self._tables += 1
         name = f"table{self._tables}"
-        cells = ", ".join(f"{type_.llvm} {literal(type_, value)}" for value in values)
+        write = str if type_.kind in "iu" else functools.partial(literal, type_)
+        cells = ", ".join([f"{type_.llvm} {write(value)}" for value in values])
         self._parts.append(f"@{name} = internal constant [{len(values)} x {type_.llvm}] [{cells}], align 64")
         return name
 
@@ -496,15 +498,17 @@ class Builder:
             return self.const(type_, x.const)
         if target.kind == "b":
             return x.ne(0)
+        if target.bits == 16 and target.kind == "f" and source.element is not f32:
+            return self.cast(self.cast(x, f32), type_)  # the other conversions are not instructions but calls
         if source.kind == "f":
             if target.kind == "f":
-                if source.bits == target.bits:
-                    return self.cast(self.cast(x, f32), type_)
                 return self.emit(
                     type_, f"{'fpext' if source.bits < target.bits else 'fptrunc'} {x.typed} to {type_.llvm}"
                 )
             wide = (
-                i64.vector(x.type.lanes) if target.bits == 64 or target is u32 else i32.vector(x.type.lanes)
+                i64.vector(x.type.lanes)
+                if target.bits == 64 or target.element is u32
+                else i32.vector(x.type.lanes)
             )
             # Out of range is undefined; freeze makes it an arbitrary number instead.
             whole = self.emit(wide, f"fptosi {x.typed} to {wide.llvm}")

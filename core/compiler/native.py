@@ -120,6 +120,7 @@ def _library(key: str, text: str, pipeline: str, exports: tuple[str, ...]) -> em
             return emit_llvm.Library(code, exports)
     code = emit_llvm.compile_text(text, pipeline)
     _cache_write(path, code)
+    _trim_once()
     return emit_llvm.Library(code, exports)
 
 
@@ -139,10 +140,16 @@ class Loaded:
         return self.library.address["kernel"]
 
 
+@functools.cache
+def _trim_once() -> None:
+    """Keep the cache in bounds: once in a process is enough, as no process compiles that much."""
+    trim_cache()
+
+
 def load(kernels: Sequence[Kernel]) -> list[Loaded]:
     """Compile what is neither loaded nor cached, side by side on all threads, and load it.
 
-    Raises emit_llvm.CompileError, which names nothing of the graph: the caller knows which op it was.
+    Raises emit_llvm.CompileError if one fails, once the others are in the cache.
     """
     keys = [_key(kernel.text, kernel.pipeline) for kernel in kernels]
     held = {key: _loaded.get(key) for key in keys}

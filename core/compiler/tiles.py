@@ -18,10 +18,7 @@ from .native import Kernel, thread_count
 PANEL_DEPTH = 320  # most rows of a packed panel: 320 x 16 floats leave a third of a 32 KB first-level cache
 PANEL_GROUP = 4  # panels packed at a time
 BLOCK_BYTES = 192 << 10  # what a task keeps of A, and of unfinished sums, in the second-level cache
-LEAST_TASKS = 16  # enough for threads of uneven speed to finish together
-LEAST_SPLITS = (
-    8  # the same where each task has a result of its own to be added up: fixed, so that sums do not vary
-)
+LEAST_SPLITS = 8  # tasks that share out a sum: fixed, as the order of summation depends on it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +114,7 @@ def choose_tile(type_: Type, m: int, n: int) -> Tile:
         )  # a second panel shape is more code
 
     shapes = [(r, v) for v in (2, 3, 1, 4) for r in range(registers, 0, -1) if r * v + v + 1 <= registers]
+    shapes.append((1, 8))  # the vectors of B need no registers where each is used once
     rows, vectors = min(shapes, key=lambda shape: cost(*shape))
     return Tile(type_, lanes, rows, vectors)
 
@@ -439,11 +437,16 @@ def ceil_div(x: int, y: int) -> int:
     return max(1, -(-x // y))
 
 
+def least_tasks() -> int:
+    """Enough tasks for threads of uneven speed to finish together."""
+    return max(16, 4 * thread_count())
+
+
 def even_share(total: int, most: int) -> int:
     """The size of pieces of at most `most` that make up `total`; of many, every thread gets as many."""
     parts = ceil_div(total, max(1, most))
     threads = thread_count()
-    return ceil_div(total, ceil_div(parts, threads) * threads if parts >= LEAST_TASKS // 2 else parts)
+    return ceil_div(total, ceil_div(parts, threads) * threads if parts >= 4 * threads else parts)
 
 
 def extra_names(count: int) -> tuple[str, ...]:

@@ -35,5 +35,5 @@ linalg = _namespace("linalg", {**_algebra, "jvp": _functions["jvp"]})
 nn = _namespace(
     "nn", {**_neural, **{n: _functions[n] for n in ("moments", "multi_hot", "normalize", "one_hot")}}
 )
-numpy = _namespace("numpy", _numeric)
+numpy = _namespace("numpy", {**_numeric, **{n: _functions[n] for n in ("corrcoef", "correlate", "slogdet")}})
 __all__ = [*sorted(_functions), "image", "linalg", "nn", "numpy"]

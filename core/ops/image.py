@@ -356,9 +356,9 @@ def _gaussian(size: int, sigma: Any) -> Tensor:
 def gaussian_blur(
     images: Any, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), data_format: str | None = None
 ) -> Tensor:
-    """Blur with Gaussian weights of widths ``sigma`` over (height, width) of ``kernel_size``; zeros outside."""
+    """Blur with Gaussian weights of widths ``sigma``, (x, y), over ``kernel_size`` pixels, (x, y); zeros outside."""
     x, single = _batch("gaussian_blur", images, data_format)
-    (height, width), sigma = pair(kernel_size, 2, "kernel_size"), convert(sigma)
+    (width, height), sigma = pair(kernel_size, 2, "kernel_size"), convert(sigma)
     x = to_float(x)
     y = _filtered(x, reshape(_gaussian(height, sigma[1]), (height, 1, 1)))
     y = _filtered(y, reshape(_gaussian(width, sigma[0]), (1, width, 1)))

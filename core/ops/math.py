@@ -518,7 +518,8 @@ def real(x: Any) -> Tensor:
 
 def imag(x: Any) -> Tensor:
     """0: tensors are real."""
-    return convert(x) * 0
+    x = convert(x)
+    return wrap(np.broadcast_to(np.zeros((), x.dtype), x.shape))
 
 
 def conjugate(x: Any) -> Tensor:
@@ -532,7 +533,8 @@ conj = conjugate
 def angle(x: Any) -> Tensor:
     """Angle of real numbers as complex ones: π where negative, else 0."""
     x = to_float(x)
-    return where(primitive.less(x, scalar(0, x)), scalar(np.pi, x), scalar(0, x))
+    result = where(signbit(x), scalar(np.pi, x), scalar(0, x))
+    return where(primitive.isnan(x), x, result)
 
 
 def deg2rad(x: Any) -> Tensor:
@@ -571,11 +573,13 @@ def view(x: Any, dtype: Any = None) -> Tensor:
 def saturate_cast(x: Any, dtype: Any) -> Tensor:
     """Convert to another dtype; what does not fit becomes its smallest or largest number."""
     x, target = convert(x), dtypes.as_dtype(dtype)
-    if target.kind == "b" or x.dtype.kind == "b":
+    if target.kind == "b":
+        return greater(x, 0)
+    if x.dtype.kind == "b":
         return cast_to(x, target)
     limits, own = (np.finfo(t) if t.kind == "f" else np.iinfo(t) for t in (target, x.dtype))
     low, high = (max(limits.min, own.min), min(limits.max, own.max))
-    if x.dtype.kind == "f" and target.kind != "f" and x.dtype.type(high) > high:
+    if x.dtype.kind == "f" and target.kind != "f" and float(x.dtype.type(high)) > high:
         high = np.nextafter(x.dtype.type(high), x.dtype.type(0))  # the limit itself is no float of this size
     return cast_to(clip(x, x.dtype.type(low), x.dtype.type(high)), target)
 

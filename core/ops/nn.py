@@ -12,7 +12,7 @@ from ..errors import ShapeError
 from ..primitives import convolution, elementwise, pooling
 from ..tensor import Tensor, wrap
 from . import math, reductions
-from .common import axis_of, cast_to, convert, pair, promote, promote_float, scalar, to_float
+from .common import axes_of, axis_of, cast_to, convert, pair, promote, promote_float, scalar, to_float
 from .indexing import take_along_axis
 from .linear import einsum
 from .shape import expand_dims, moveaxis, pad, rearrange, reshape, split, squeeze, stack, transpose
@@ -305,13 +305,12 @@ def conv_transpose(
     for n, k, s, d, more in zip(x.shape[1:-1], w.shape[:-2], strides, dilation, extra, strict=True):
         span = (k - 1) * d + 1
         if padding.lower() == "valid":
-            low, high = 0, 0
-            extent = (n - 1) * s + span + (max(s - span, 0) if more is None else more)
+            low, extent = 0, (n - 1) * s + span + (max(s - span, 0) if more is None else more)
         else:
-            total = max(span - s, 0) if more is None else span - 1
-            low = total // 2
-            extent = n * s if more is None else (n - 1) * s + span - 2 * (span // 2) + more
-            high = (n - 1) * s + span - low - extent
+            around = s + span - 2 if more is None else span + span % 2 - 2 + more  # zeros around the spread input
+            low = span - 1 - min((around + 1) // 2, span - 1)
+            extent = (n - 1) * s + around + 2 - span
+        high = (n - 1) * s + span - low - extent
         spatial.append(extent)
         pads.append((low, max(high, 0)))
     return convolution.conv_input_gradient(
@@ -405,16 +404,25 @@ def layer_normalization(
     x = to_float(x)
     centred = x - reductions.mean(x, axis, True)
     variance = reductions.mean(centred * centred, axis, True)
-    y = centred * math.rsqrt(variance + (1e-5 if epsilon is None else epsilon))
+    y = centred * math.rsqrt(variance + (config.epsilon() if epsilon is None else epsilon))
     if gamma is not None:
-        y = y * cast_to(convert(gamma), x.dtype)
-    return y if beta is None else y + cast_to(convert(beta), x.dtype)
+        y = y * _along_axes(gamma, x, axis)
+    return y if beta is None else y + _along_axes(beta, x, axis)
+
+
+def _along_axes(value: Any, x: Tensor, axis: Any) -> Tensor:
+    """A value of the extents of x along ``axis`` so that it broadcasts against x."""
+    value = cast_to(convert(value), x.dtype)
+    axes = axes_of(axis, x.ndim, "layer_normalization")
+    if value.ndim == x.ndim or axes == tuple(range(x.ndim - len(axes), x.ndim)):
+        return value
+    return reshape(value, [n if i in axes else 1 for i, n in enumerate(x.shape)])
 
 
 def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float | None = None) -> Tensor:
     """Divide by the root of the mean square over ``axis``, then scale; Zhang, Sennrich (2019)."""
     x = to_float(x)
-    y = x * math.rsqrt(reductions.mean(x * x, axis, True) + (1e-6 if epsilon is None else epsilon))
+    y = x * math.rsqrt(reductions.mean(x * x, axis, True) + (config.epsilon() if epsilon is None else epsilon))
     return y if scale is None else y * cast_to(convert(scale), x.dtype)
 
 

@@ -206,8 +206,8 @@ def _quantile(x: Tensor, q: Any, axis: Axis, method: str, keepdims: bool, skip_n
     )
     number = math.isnan(values)  # NaNs are sorted to the end
     count = sum(math.logical_not(number), -1, True) if skip_nan else convert(values.shape[-1])
-    q = convert(q)
-    place = math.cast(reshape(q, (-1,)), "float64") * math.cast(count - 1, "float64")  # (…, quantiles)
+    q = math.cast(q, "float64") if isinstance(q, Tensor) else convert(np.asarray(q, np.float64))
+    place = reshape(q, (-1,)) * math.cast(count - 1, "float64")  # (…, quantiles)
     place = math.maximum(broadcast_to(place, (*values.shape[:-1], q.size)), 0)
     low, high = math.floor(place), math.ceil(place)
     share = {
@@ -238,8 +238,8 @@ def nanpercentile(
     return nanquantile(x, _hundredths(q), axis, method, keepdims)
 
 
-def _hundredths(q: Any) -> Tensor:
-    return math.cast(q, "float64") / 100
+def _hundredths(q: Any) -> Any:
+    return q / 100 if isinstance(q, Tensor) else np.asarray(q, np.float64) / 100
 
 
 def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -1,0 +1,3 @@
+"""Activation functions, as in keras.activations."""
+
+from .layers.activations import *

@@ -1,0 +1,3 @@
+"""Callbacks of the training loop, as in keras.callbacks."""
+
+from .training.callbacks import *

@@ -1,0 +1,3 @@
+"""Weight initializers, as in keras.initializers."""
+
+from .layers.initializers import *

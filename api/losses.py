@@ -1,0 +1,3 @@
+"""Loss functions and classes, as in keras.losses."""
+
+from .training.losses import *

@@ -1,0 +1,3 @@
+"""Metric functions and classes, as in keras.metrics."""
+
+from .training.metrics import *

@@ -1,0 +1,3 @@
+"""Tensor operations, as in keras.ops."""
+
+from .core.ops import *

@@ -1,0 +1,4 @@
+"""Optimizers, as in ``keras.optimizers``."""
+
+from ..training.optimizers import *
+from . import schedules

@@ -1,0 +1,3 @@
+"""Learning-rate schedules, as in ``keras.optimizers.schedules``."""
+
+from ..training.schedules import *

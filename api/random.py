@@ -1,0 +1,3 @@
+"""Counter-based random numbers, as in keras.random."""
+
+from .core.random import *

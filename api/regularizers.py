@@ -1,0 +1,3 @@
+"""Weight regularizers, as in keras.regularizers."""
+
+from .layers.regularizers import *

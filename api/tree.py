@@ -1,0 +1,3 @@
+"""Nested containers of leaves: flatten, unflatten, map, structure."""
+
+from .core.pytree import *

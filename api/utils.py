@@ -1,0 +1,3 @@
+"""Helpers for scripts, as in keras.utils."""
+
+from .training.utils import *

@@ -1,0 +1,39 @@
+"""Data: the pipeline ``Dataset``, and known datasets by name.
+
+>>> from tenzoo import datasets
+>>> train = datasets.load("digits", "train").shuffle(seed=1).batch(32)
+>>> (x_train, y_train), (x_test, y_test) = datasets.digits.load_data()  # as in Keras
+"""
+
+from __future__ import annotations
+
+from .errors import DataError, FetchError
+from .image.decode import decode_image
+from .image.image_folder import image_folder
+from .pipeline import Dataset, DatasetIterator
+from .registry import DatasetSpec, dataset, info, load
+from .registry import names as list
+
+__all__ = [
+    "Dataset",
+    "DatasetIterator",
+    "load",
+    "list",
+    "info",
+    "image_folder",
+    "decode_image",
+    "dataset",
+    "DatasetSpec",
+    "DataError",
+    "FetchError",
+]
+
+
+def __getattr__(name: str) -> DatasetSpec:
+    """Let ``datasets.mnist`` be the dataset of that name."""
+    if not name.startswith("_"):
+        try:
+            return info(name)
+        except ValueError as error:
+            raise AttributeError(str(error)) from None
+    raise AttributeError(name)

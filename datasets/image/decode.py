@@ -1,0 +1,57 @@
+"""Image files to arrays, with a clear word for each file that cannot be one."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+
+from ..errors import DataError
+
+
+def decode_image(
+    path: str | os.PathLike, size: int | tuple[int, int] | None = None, channels: int = 3
+) -> np.ndarray:
+    """Return an image file as unsigned bytes (height, width, channels).
+
+    ``size`` is (height, width), or one number for both; the image is stretched to it (bilinear,
+    antialiased). ``channels`` is 1 (grey), 3 (RGB) or 4 (RGB and opacity). The orientation in the EXIF data
+    is applied; CMYK and palettes are converted; of 16 bits the upper 8 are kept; of an animation the first
+    picture; opacity is dropped unless asked for.
+
+    Raises:
+        DataError: names a file that is missing, no image, truncated, or larger than Pillow's limit.
+    """
+    from PIL import Image, ImageOps
+
+    modes = {1: "L", 3: "RGB", 4: "RGBA"}
+    if channels not in modes:
+        raise ValueError(f"channels must be 1, 3 or 4, received {channels!r}.")
+    try:
+        with Image.open(path) as image:
+            # Pillow only warns up to twice this limit.
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise ValueError(
+                    f"{image.width} × {image.height} pixels may be a decompression bomb; "
+                    "raise PIL.Image.MAX_IMAGE_PIXELS if they are not"
+                )
+            image = _eight_bits(ImageOps.exif_transpose(image)).convert(modes[channels])
+            if size is not None:
+                height, width = (size, size) if isinstance(size, int) else size
+                image = image.resize((width, height), Image.Resampling.BILINEAR)
+    except Exception as error:  # decoders fail in many ways on damaged files: SyntaxError, struct.error, …
+        raise DataError(
+            f"The image {os.fspath(path)} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _eight_bits(image):
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits; Pillow would clip instead of scaling
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("pixels in floating point have no known range")
+    return image

@@ -1,0 +1,77 @@
+"""Embedding, and what makes and passes masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core import Tensor, ops
+from .layer import Layer
+
+
+class Embedding(Layer):
+    """A vector for each integer: (…) -> (…, output_dim)
+
+    Args:
+        input_dim: number of different integers, which run from 0 to input_dim - 1.
+        output_dim: length of the vectors.
+        mask_zero: whether 0 stands for padding, which the layers after this one shall skip.
+        weights: the table to start with, (input_dim, output_dim).
+
+    >>> Embedding(10, 4)(np.array([[1, 2, 0]])).shape
+    (1, 3, 4)
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        weights: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if input_dim <= 0 or output_dim <= 0:
+            raise ValueError(f"Embedding: expected positive extents; received {input_dim} and {output_dim}.")
+        self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
+        self.supports_masking = mask_zero
+        if weights is not None:
+            self.build()
+            self.set_weights(weights if isinstance(weights, list) and len(weights) == 1 else [weights])
+
+    def build(self, input_shape: Any = None) -> None:
+        self.embeddings = self.add_weight((self.input_dim, self.output_dim), name="embeddings")
+
+    def call(self, inputs: Tensor) -> Tensor:
+        indices = inputs if inputs.dtype.kind in "iu" else ops.cast(inputs, "int32")
+        return ops.take(self.embeddings, indices, axis=0)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+
+class Masking(Layer):
+    """Mask the time steps whose features all equal ``mask_value``, and set them to 0: (B, T, C)."""
+
+    supports_masking = True
+
+    def __init__(self, mask_value: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return ops.where(ops.expand_dims(self.compute_mask(inputs), -1), inputs, 0)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Tensor:
+        return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
+
+
+class Identity(Layer):
+    """The input itself."""
+
+    supports_masking = True
+
+    def call(self, inputs: Any) -> Any:
+        return inputs

@@ -1,0 +1,206 @@
+"""Initializers of weights. Without a seed they draw from the global stream of ``tz.random``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import core
+from ..core import ShapeError, Tensor, ops
+from .serialization import Serializable, aliases, deserialize, resolve, serialize
+
+
+class Initializer(Serializable, namespace="initializers"):
+    """Base: ``initializer(shape, dtype=None)`` makes the first value of a weight."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(shape, dtype); write one.")
+
+    def clone(self) -> Initializer:
+        """An equal initializer."""
+        return self.from_config(self.get_config())
+
+
+class Zeros(Initializer):
+    """All 0."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        return ops.zeros(shape, dtype)
+
+
+class Ones(Initializer):
+    """All 1."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        return ops.ones(shape, dtype)
+
+
+class Constant(Initializer):
+    """One value everywhere, or an array that broadcasts to the shape."""
+
+    def __init__(self, value: Any = 0.0):
+        self.value = value
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        return ops.broadcast_to(ops.cast(self.value, dtype), shape)
+
+
+class RandomUniform(Initializer):
+    """Uniform in [minval, maxval)."""
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
+        self.minval, self.maxval, self.seed = minval, maxval, seed
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        return core.random.uniform(shape, self.minval, self.maxval, dtype, self.seed)
+
+
+class RandomNormal(Initializer):
+    """Normal."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
+        self.mean, self.stddev, self.seed = mean, stddev, seed
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        return core.random.normal(shape, self.mean, self.stddev, dtype, self.seed)
+
+
+class TruncatedNormal(RandomNormal):
+    """Normal within two standard deviations of the mean."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        return core.random.truncated_normal(shape, self.mean, self.stddev, dtype, self.seed)
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Inputs and outputs per unit of a kernel (*window, in, out); of a matrix (in, out); of a vector."""
+    if len(shape) < 2:
+        return (shape or (1,))[0], (shape or (1,))[0]
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+class VarianceScaling(Initializer):
+    """Random with variance scale / n, n the number of inputs ("fan_in"), outputs ("fan_out") or their mean.
+
+    ``distribution``: "truncated_normal", "untruncated_normal" or "uniform".
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: Any = None,
+    ):
+        if scale <= 0 or mode not in ("fan_in", "fan_out", "fan_avg"):
+            raise ValueError(
+                f'Expected scale > 0 and mode "fan_in", "fan_out" or "fan_avg"; received {scale}, {mode!r}.'
+            )
+        if distribution not in ("normal", "truncated_normal", "untruncated_normal", "uniform"):
+            raise ValueError(
+                'Expected the distribution "truncated_normal", "untruncated_normal" or "uniform"; received '
+                f"{distribution!r}."
+            )
+        self.scale, self.mode, self.distribution, self.seed = scale, mode, distribution, seed
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        fan_in, fan_out = _fans(tuple(shape))
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        variance = self.scale / max(1.0, fan)
+        if self.distribution == "uniform":
+            limit = math.sqrt(3 * variance)
+            return core.random.uniform(shape, -limit, limit, dtype, self.seed)
+        if self.distribution == "untruncated_normal":
+            return core.random.normal(shape, 0.0, math.sqrt(variance), dtype, self.seed)
+        # The normal distribution cut at two standard deviations has a standard deviation of 0.8796...
+        stddev = math.sqrt(variance) / 0.87962566103423978
+        return core.random.truncated_normal(shape, 0.0, stddev, dtype, self.seed)
+
+
+class GlorotUniform(VarianceScaling):
+    """Uniform with variance 2 / (in + out); Glorot, Bengio (2010)."""
+
+    def __init__(self, seed: Any = None):
+        super().__init__(1.0, "fan_avg", "uniform", seed)
+
+
+class GlorotNormal(VarianceScaling):
+    """Truncated normal with variance 2 / (in + out); Glorot, Bengio (2010)."""
+
+    def __init__(self, seed: Any = None):
+        super().__init__(1.0, "fan_avg", "truncated_normal", seed)
+
+
+class HeUniform(VarianceScaling):
+    """Uniform with variance 2 / in; He, Zhang, Ren, Sun (2015)."""
+
+    def __init__(self, seed: Any = None):
+        super().__init__(2.0, "fan_in", "uniform", seed)
+
+
+class HeNormal(VarianceScaling):
+    """Truncated normal with variance 2 / in; He, Zhang, Ren, Sun (2015)."""
+
+    def __init__(self, seed: Any = None):
+        super().__init__(2.0, "fan_in", "truncated_normal", seed)
+
+
+class LecunUniform(VarianceScaling):
+    """Uniform with variance 1 / in; LeCun, Bottou, Orr, Müller (1998)."""
+
+    def __init__(self, seed: Any = None):
+        super().__init__(1.0, "fan_in", "uniform", seed)
+
+
+class LecunNormal(VarianceScaling):
+    """Truncated normal with variance 1 / in; LeCun, Bottou, Orr, Müller (1998)."""
+
+    def __init__(self, seed: Any = None):
+        super().__init__(1.0, "fan_in", "truncated_normal", seed)
+
+
+class Orthogonal(Initializer):
+    """Orthonormal rows or columns of the weight as a matrix (everything, last axis); Saxe et al. (2014)."""
+
+    def __init__(self, gain: float = 1.0, seed: Any = None):
+        self.gain, self.seed = gain, seed
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        if len(shape) < 2:
+            raise ShapeError(f"Orthogonal: expected a shape with at least two axes; received {tuple(shape)}.")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        drawn = core.random.normal((max(rows, columns), min(rows, columns)), seed=self.seed)
+        q, r = np.linalg.qr(drawn.numpy())
+        q = q * np.sign(np.diag(r))  # makes the draw uniform over the orthogonal matrices
+        return ops.cast(self.gain * (q.T if rows < columns else q).reshape(shape), dtype)
+
+
+class Identity(Initializer):
+    """The identity matrix times ``gain``."""
+
+    def __init__(self, gain: float = 1.0):
+        self.gain = gain
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        if len(shape) != 2:
+            raise ShapeError(f"Identity: expected a shape with two axes; received {tuple(shape)}.")
+        return self.gain * ops.eye(*shape, dtype=dtype)
+
+
+_CLASSES = [
+    value for value in list(vars().values()) if isinstance(value, type) and issubclass(value, Initializer)
+]
+_KNOWN = aliases(_CLASSES)
+_KNOWN.update(IdentityInitializer=Identity, OrthogonalInitializer=Orthogonal)
+_KNOWN.update(zero=Zeros, one=Ones, normal=RandomNormal, uniform=RandomUniform)
+__all__ = [*(cls.__name__ for cls in _CLASSES), "deserialize", "get", "serialize"]
+
+
+def get(identifier: Any) -> Any:
+    """The initializer for a name ("he_normal"), a config, a class, or a callable ``(shape, dtype)``."""
+    if isinstance(identifier, (int, float, np.ndarray, Tensor)):
+        return Constant(identifier)
+    return resolve(identifier, "initializer", _KNOWN)

@@ -1,0 +1,93 @@
+"""exp, log and their kin against extended precision."""
+
+import numpy as np
+import pytest
+
+from .test_loops import elementwise
+
+
+def erf(x):
+    """By its series of positive terms, in extended precision."""
+    x = np.asarray(x, np.longdouble)
+    size = np.minimum(abs(x), np.longdouble(8))
+    term, total = size.copy(), np.zeros_like(size)
+    for n in range(300):
+        total += term
+        term = term * 2 * size * size / (2 * n + 3)
+    root_pi = np.sqrt(np.longdouble("3.14159265358979323846264338"))
+    value = np.minimum(2 / root_pi * np.exp(-size * size) * total, 1)
+    return np.where(np.isnan(x), x, np.copysign(value, x))
+
+
+def units_in_last_place(got, expected):
+    """Distance in units of the last place; 0 where both are the same infinity or both NaN."""
+    with np.errstate(all="ignore"):
+        rounded = expected.astype(got.dtype)
+        unit = np.spacing(np.where(np.isfinite(rounded), abs(rounded), 1).astype(got.dtype)).astype(
+            np.longdouble
+        )
+        distance = abs(got.astype(np.longdouble) - expected) / unit
+        same = (np.isnan(got) & np.isnan(expected)) | (got == rounded)
+    return np.where(same, 0, np.where(np.isnan(distance), np.inf, distance)).max()
+
+
+def arguments(dtype, *spans):
+    rng, info = np.random.default_rng(0), np.finfo(dtype)
+    special = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        info.max,
+        -info.max,
+        info.tiny,
+        info.smallest_subnormal,
+    ]
+    return np.concatenate([np.array(special), *(rng.uniform(lo, hi, 3000) for lo, hi in spans)]).astype(dtype)
+
+
+CASES = {
+    "exp": (np.exp, [(-1e-3, 1e-3), (-104, 89), (-746, 710)], 1.1),
+    "expm1": (np.expm1, [(-1e-4, 1e-4), (-2, 2), (-50, 89), (80, 710)], 2),
+    "log": (np.log, [(0, 1e-40), (0.5, 2), (0.999, 1.001), (0, 1e30)], 1.1),
+    "log1p": (np.log1p, [(-1e-7, 1e-7), (-1, 2), (0, 1e30)], 2),
+    "tanh": (np.tanh, [(-1e-4, 1e-4), (-1, 1), (-20, 20)], 3),
+    "erf": (erf, [(-1e-4, 1e-4), (-1.1, 1.1), (-6, 6)], 4),
+    "sin": (np.sin, [(-1e-4, 1e-4), (-10, 10), (-1e5, 1e5)], 2),
+    "cos": (np.cos, [(-1e-4, 1e-4), (-10, 10), (-1e5, 1e5)], 2),
+}
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="no extended precision to compare with")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_accuracy(name, dtype):
+    reference, spans, bound = CASES[name]
+    x = arguments(dtype, *spans)
+    if name in ("sin", "cos"):
+        x = x[~(abs(x) > 1e9) | np.isinf(x)]
+    got = elementwise(lambda b, x: getattr(b, name)(x), x, out=dtype)
+    with np.errstate(all="ignore"):
+        assert units_in_last_place(got, reference(x.astype(np.longdouble))) <= bound
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="no extended precision to compare with")
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 0.51), ("float64", 25)])
+def test_power(dtype, bound):
+    rng = np.random.default_rng(0)
+    special = [0.0, -0.0, 1.0, -1.0, 2.0, -2.0, np.inf, -np.inf, np.nan, -2.5, 0.5, 3.0, 1e30]
+    x, y = (a.ravel() for a in np.meshgrid(special, special))
+    x = np.concatenate([x, np.exp(rng.uniform(-60, 60, 3000)), rng.uniform(-2, 2, 500)]).astype(dtype)
+    y = np.concatenate([y, rng.uniform(-12, 12, 3000), rng.integers(-9, 9, 500)]).astype(dtype)
+    got = elementwise(lambda b, x, y: b.power(x, y), x, y, out=dtype)
+    with np.errstate(all="ignore"):
+        assert units_in_last_place(got, np.power(x.astype(np.longdouble), y.astype(np.longdouble))) <= bound
+
+
+def test_half_width_floats_are_computed_in_single():
+    x = np.linspace(-5, 5, 100).astype("float16")
+    got = elementwise(lambda b, x: b.tanh(x), x, out="float16")
+    np.testing.assert_array_equal(got, np.tanh(x.astype("float64")).astype("float16"))

@@ -1,0 +1,166 @@
+"""One call checks everything that has to hold for every layer."""
+
+import json
+
+import numpy as np
+
+from tenzoo import core
+from tenzoo.core import pytree
+from tenzoo.layers import Input, Layer, Model, serialization
+
+
+def run_layer_test(
+    layer_class: type[Layer],
+    init_kwargs: dict,
+    input_shape=None,
+    input_data=None,
+    call_kwargs: dict | None = None,
+    expected_output_shape=None,
+    expected_output=None,
+    expected_weights: int | None = None,
+    differentiable: bool = True,
+    seed: int = 0,
+) -> Layer:
+    """Check build, call, trace, functional call, config, shapes, dtypes and gradients of a layer.
+
+    Args:
+        init_kwargs: arguments of the constructor.
+        input_shape: shape, or a list of shapes, of random inputs; with the batch axis.
+        input_data: inputs given instead.
+        call_kwargs: further arguments of the call.
+        expected_output_shape: shape of the output, batch included.
+        expected_output: the output itself.
+        expected_weights: how many weights the layer has.
+        differentiable: whether its gradient is compared with finite differences.
+    """
+    data = _random(input_shape, np.random.default_rng(seed)) if input_data is None else input_data
+    call_kwargs = call_kwargs or {}
+    layer = layer_class(**init_kwargs)
+    output = layer(pytree.map(np.float32, data) if _floats(data) else data, **call_kwargs)
+    assert layer.built
+    shape = pytree.map(lambda leaf: leaf.shape, output)
+    if expected_output_shape is not None:
+        assert shape == expected_output_shape
+    if expected_output is not None:
+        _assert_close(output, expected_output)
+    if expected_weights is not None:
+        assert len(layer.weights) == expected_weights
+    paths = [variable.path for variable in layer.variables]
+    assert len(set(paths)) == len(paths) and all(path.startswith(f"{layer.name}/") for path in paths)
+    assert set(layer.trainable_weights) <= set(layer.weights) <= set(layer.variables)
+
+    _check_trace(layer, data, call_kwargs)
+    _check_functional(layer, data, call_kwargs)
+    _check_config(layer, data, call_kwargs)
+    _check_dtype(layer, data, call_kwargs)
+    if differentiable:
+        _check_gradient(layer, data, call_kwargs)
+    return layer
+
+
+def _random(shape, generator):
+    if isinstance(shape, list):
+        return [_random(part, generator) for part in shape]
+    return generator.normal(size=shape)
+
+
+def _floats(data) -> bool:
+    return all(np.asarray(leaf).dtype.kind == "f" for leaf in pytree.flatten(data))
+
+
+def _assert_close(actual, expected, tolerance=1e-5):
+    for a, b in zip(pytree.flatten(actual), pytree.flatten(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
+
+
+def _check_trace(layer, data, call_kwargs):
+    """Eager and traced calls give the same outputs and leave the same state behind."""
+    for training in (False, True):
+
+        def call(x, training=training):
+            return layer(x, training=training, **call_kwargs)
+
+        before = [np.array(variable) for variable in layer.variables]
+        eager = call(data)
+        eager_state = [np.array(variable) for variable in layer.variables]
+        for variable, value in zip(layer.variables, before, strict=True):
+            variable.assign(value)
+        traced = core.trace(call, data)(data)
+        _assert_close(traced, eager, 1e-6)
+        _assert_close([np.array(variable) for variable in layer.variables], eager_state, 1e-6)
+
+
+def _check_functional(layer, data, call_kwargs):
+    """In a functional model the layer gives the same, and its shapes are known with any batch."""
+
+    def declare(leaf):
+        leaf = np.asarray(leaf)
+        return Input(leaf.shape[1:], dtype="float32" if leaf.dtype.kind == "f" else leaf.dtype)
+
+    eager = layer(data, **call_kwargs)
+    inputs, options = pytree.map(declare, (data, call_kwargs))
+    outputs = layer(inputs, **options)
+    shapes = pytree.map(lambda leaf: (None, *leaf.shape[1:]), eager)
+    assert pytree.map(lambda leaf: leaf.shape, outputs) == shapes
+    assert pytree.map(lambda leaf: leaf.dtype, outputs) == pytree.map(lambda leaf: leaf.dtype, eager)
+    _assert_close(Model((inputs, options), outputs)((data, call_kwargs)), eager)
+    if not call_kwargs:
+        input_shape = pytree.map(lambda leaf: (None, *np.shape(leaf)[1:]), data)
+        assert layer.compute_output_shape(input_shape) == shapes
+
+
+def _check_config(layer, data, call_kwargs):
+    """The config is JSON and makes an equal layer."""
+    written = json.loads(json.dumps(serialization.serialize(layer)))
+    again = serialization.deserialize(written)
+    assert type(again) is type(layer) and again.name == layer.name
+    assert json.loads(json.dumps(serialization.serialize(again))) == written
+    again(data, **call_kwargs)
+    again.set_weights(layer.get_weights())
+    _assert_close(again(data, **call_kwargs), layer(data, **call_kwargs))
+
+
+def _check_dtype(layer, data, call_kwargs):
+    """Weights and float outputs have the dtype that was asked for, whatever the inputs'."""
+    for dtype in ("float64", "float16"):
+        other = type(layer).from_config({**layer.get_config(), "dtype": dtype})
+        output = other(data, **call_kwargs)
+        assert {weight.dtype.name for weight in other.trainable_weights} <= {dtype}
+        assert {leaf.dtype.name for leaf in pytree.flatten(output) if leaf.dtype.kind == "f"} <= {dtype}
+
+
+def _check_gradient(layer, data, call_kwargs, step=1e-5):
+    """Along a random direction of inputs and weights, the gradient is the slope of finite differences."""
+    exact = type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+    exact(data, **call_kwargs)
+    exact.set_weights(layer.get_weights())
+    generator = np.random.default_rng(1)
+    weights = exact.trainable_weights
+    leaves = [np.asarray(leaf) for leaf in pytree.flatten(data)]
+    points = [leaf.astype("float64") if leaf.dtype.kind == "f" else leaf for leaf in leaves]
+    points += [np.array(weight) for weight in weights]
+    directions = [generator.normal(size=p.shape) * (p.dtype.kind == "f") for p in points]
+    cotangents = pytree.map(lambda leaf: generator.normal(size=leaf.shape), exact(data, **call_kwargs))
+
+    def loss(*values):
+        for weight, value in zip(weights, values[len(leaves) :], strict=True):
+            weight.assign(value)
+        outputs = exact(pytree.unflatten(data, values[: len(leaves)]), **call_kwargs)
+        return sum((o * c).sum() for o, c in zip(pytree.flatten(outputs), pytree.flatten(cotangents)))
+
+    def slope():
+        ends = [
+            float(loss(*(p + s * d if p.dtype.kind == "f" else p for p, d in zip(points, directions))))
+            for s in (step, -step)
+        ]
+        return (ends[0] - ends[1]) / (2 * step)
+
+    numeric = slope()
+    inputs = [core.tensor(point) for point in points[: len(leaves)]]
+    with core.GradientTape() as tape:
+        tape.watch([value for value in inputs if value.dtype.kind == "f"])
+        total = loss(*inputs, *points[len(leaves) :])
+    gradients = tape.gradient(total, [*inputs, *weights])
+    found = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True) if g is not None)
+    assert all(g is not None for g in gradients[len(leaves) :]), "a trainable weight has no gradient"
+    np.testing.assert_allclose(found, numeric, rtol=1e-5, atol=1e-7)

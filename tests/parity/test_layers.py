@@ -1,0 +1,210 @@
+"""Each layer against Keras: the same weights, outputs and gradients."""
+
+import os
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras")
+jax = pytest.importorskip("jax")
+
+from tenzoo import core, layers  # noqa: E402
+from tenzoo.core import pytree  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+INTEGERS = np.array([[1, 0, 3], [4, 2, 0]], "int32")
+MASK = np.array([[True, True, False], [True, False, False]])
+IMAGE, VOLUME, SERIES = (2, 7, 6, 4), (2, 5, 4, 3, 2), (2, 7, 4)
+FEATURES = np.array([[1.0, 5.0], [3.0, 2.0], [0.0, 2.5]], "float32")
+
+# layer, constructor's arguments, input shape or data, arguments of the call
+CASES = [
+    ("Dense", {"units": 4, "activation": "gelu"}, (2, 5, 3), {}),
+    ("Embedding", {"input_dim": 5, "output_dim": 4}, INTEGERS, {}),
+    ("Masking", {"mask_value": 0.0}, SERIES, {}),
+    ("Activation", {"activation": "mish"}, (2, 3), {}),
+    ("ReLU", {"max_value": 1.0, "negative_slope": 0.1, "threshold": 0.2}, (4, 3), {}),
+    ("LeakyReLU", {}, (2, 3), {}),
+    ("ELU", {"alpha": 0.5}, (2, 3), {}),
+    ("PReLU", {"alpha_initializer": "ones", "shared_axes": [1]}, (2, 3, 4), {}),
+    ("Softmax", {"axis": 1}, (2, 3, 4), {}),
+    ("Softmax", {}, (2, 3), {"mask": MASK}),
+    ("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}, SERIES, {}),
+    ("Conv1D", {"filters": 4, "kernel_size": 2, "strides": 2, "groups": 2}, SERIES, {}),
+    ("Conv2D", {"filters": 3, "kernel_size": (3, 2), "activation": "tanh"}, IMAGE, {}),
+    ("Conv2D", {"filters": 3, "kernel_size": 3, "strides": 2, "padding": "same"}, IMAGE, {}),
+    ("Conv2D", {"filters": 3, "kernel_size": 2, "dilation_rate": 2, "padding": "same"}, IMAGE, {}),
+    ("Conv3D", {"filters": 2, "kernel_size": 2, "padding": "same"}, VOLUME, {}),
+    ("DepthwiseConv1D", {"kernel_size": 3, "depth_multiplier": 2}, SERIES, {}),
+    ("DepthwiseConv2D", {"kernel_size": 3, "padding": "same", "strides": 2}, IMAGE, {}),
+    ("SeparableConv1D", {"filters": 3, "kernel_size": 3, "padding": "same"}, SERIES, {}),
+    ("SeparableConv2D", {"filters": 3, "kernel_size": 3, "depth_multiplier": 2}, IMAGE, {}),
+    ("Conv1DTranspose", {"filters": 3, "kernel_size": 3, "strides": 2}, SERIES, {}),
+    ("Conv1DTranspose", {"filters": 3, "kernel_size": 4, "strides": 2, "padding": "same"}, SERIES, {}),
+    ("Conv2DTranspose", {"filters": 3, "kernel_size": 3, "strides": 2, "padding": "same"}, IMAGE, {}),
+    ("Conv2DTranspose", {"filters": 3, "kernel_size": 2, "strides": 3}, IMAGE, {}),
+    ("Conv2DTranspose", {"filters": 3, "kernel_size": 3, "strides": 2, "output_padding": 1}, IMAGE, {}),
+    ("Conv2DTranspose", {"filters": 3, "kernel_size": 3, "dilation_rate": 2}, IMAGE, {}),
+    ("Conv3DTranspose", {"filters": 2, "kernel_size": 2, "strides": 2}, VOLUME, {}),
+    ("MaxPooling1D", {"pool_size": 3, "strides": 2, "padding": "same"}, SERIES, {}),
+    ("MaxPooling2D", {}, IMAGE, {}),
+    ("MaxPooling3D", {"pool_size": (2, 2, 1), "padding": "same"}, VOLUME, {}),
+    ("AveragePooling1D", {"pool_size": 2, "padding": "same"}, SERIES, {}),
+    ("AveragePooling2D", {"pool_size": (3, 2), "strides": 1, "padding": "same"}, IMAGE, {}),
+    ("AveragePooling3D", {"pool_size": 2}, VOLUME, {}),
+    ("GlobalMaxPooling1D", {}, SERIES, {}),
+    ("GlobalMaxPooling2D", {"keepdims": True}, IMAGE, {}),
+    ("GlobalMaxPooling3D", {}, VOLUME, {}),
+    ("GlobalAveragePooling1D", {}, (2, 3, 4), {"mask": MASK}),
+    ("GlobalAveragePooling2D", {}, IMAGE, {}),
+    ("GlobalAveragePooling3D", {"keepdims": True}, VOLUME, {}),
+    ("BatchNormalization", {}, IMAGE, {}),
+    ("BatchNormalization", {"momentum": 0.9}, IMAGE, {"training": True}),
+    ("BatchNormalization", {"axis": 1, "scale": False}, IMAGE, {"training": True}),
+    ("BatchNormalization", {}, (2, 3, 4), {"training": True, "mask": MASK}),
+    ("LayerNormalization", {}, (2, 3, 4), {}),
+    ("LayerNormalization", {"axis": [1, 2], "epsilon": 1e-5}, (2, 3, 4), {}),
+    ("Flatten", {}, IMAGE, {}),
+    ("Reshape", {"target_shape": (-1, 2)}, IMAGE, {}),
+    ("Permute", {"dims": (2, 3, 1)}, IMAGE, {}),
+    ("RepeatVector", {"n": 3}, (2, 4), {}),
+    ("ZeroPadding1D", {"padding": (1, 2)}, SERIES, {}),
+    ("ZeroPadding2D", {"padding": ((1, 0), (2, 1))}, IMAGE, {}),
+    ("ZeroPadding3D", {"padding": (1, 2, 0)}, VOLUME, {}),
+    ("Cropping1D", {"cropping": (1, 2)}, SERIES, {}),
+    ("Cropping2D", {"cropping": ((1, 0), (2, 1))}, IMAGE, {}),
+    ("Cropping3D", {"cropping": 1}, VOLUME, {}),
+    ("UpSampling1D", {"size": 3}, SERIES, {}),
+    ("UpSampling2D", {"size": (2, 3)}, IMAGE, {}),
+    ("UpSampling2D", {"size": (2, 3), "interpolation": "bilinear"}, IMAGE, {}),
+    ("UpSampling3D", {}, VOLUME, {}),
+    ("Add", {}, [(2, 3), (2, 3), (2, 1)], {}),
+    ("Subtract", {}, [(2, 3), (2, 3)], {}),
+    ("Multiply", {}, [(2, 4, 3), (2, 3)], {}),
+    ("Average", {}, [(2, 3), (2, 3)], {}),
+    ("Maximum", {}, [(2, 3), (2, 3)], {}),
+    ("Minimum", {}, [(2, 3), (2, 3)], {}),
+    ("Concatenate", {"axis": 1}, [(2, 3, 4), (2, 1, 4)], {}),
+    ("Dot", {"axes": 2}, [(2, 3, 4), (2, 5, 4)], {}),
+    ("Dot", {"axes": (1, 2)}, [(2, 3, 4), (2, 5, 3)], {}),
+    ("Dot", {"axes": -1, "normalize": True}, [(2, 3), (2, 3)], {}),
+    ("Rescaling", {"scale": 2.0, "offset": 1.0}, (2, 3), {}),
+    ("Normalization", {"mean": [1.0, 2.0], "variance": [4.0, 1.0]}, FEATURES, {}),
+]
+
+
+def _data(inputs, generator):
+    if isinstance(inputs, list):
+        return [_data(shape, generator) for shape in inputs]
+    return inputs if isinstance(inputs, np.ndarray) else generator.normal(size=inputs).astype("float32")
+
+
+def _keras_results(layer, data, options, cotangent):
+    """Output, gradients by float inputs and trainable weights, and the weights that are not trained."""
+    trained = [variable.value for variable in layer.trainable_variables]
+    fixed = [variable.value for variable in layer.non_trainable_variables]
+    floats = pytree.map(lambda leaf: leaf.dtype.kind == "f", data)
+
+    def loss(inputs, weights):
+        inputs = pytree.map(lambda x, given, f: x if f else given, inputs, data, floats)
+        output, state = layer.stateless_call(weights, fixed, inputs, **options)
+        return (output * cotangent).sum(), (output, state)
+
+    inputs = pytree.map(lambda leaf: leaf.astype("float32"), data)
+    (_, (output, state)), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(inputs, trained)
+    inputs = [g for g, f in zip(pytree.flatten(gradients[0]), pytree.flatten(floats)) if f]
+    return output, [*inputs, *gradients[1]], state
+
+
+def _our_results(layer, data, options, cotangent):
+    inputs = pytree.map(core.tensor, data)
+    watched = [leaf for leaf in pytree.flatten(inputs) if leaf.dtype.kind == "f"]
+    with core.GradientTape() as tape:
+        tape.watch(watched)
+        output = layer(inputs, **options)
+        loss = (output * cotangent).sum()
+    return output, tape.gradient(loss, [*watched, *layer.trainable_variables]), layer.non_trainable_weights
+
+
+@pytest.mark.parametrize(("name", "arguments", "inputs", "options"), CASES)
+def test_layer(name, arguments, inputs, options):
+    generator = np.random.default_rng(0)
+    data = _data(inputs, generator)
+    theirs, ours = getattr(keras.layers, name)(**arguments), getattr(layers, name)(**arguments)
+    shape = theirs(data, **options).shape
+    assert ours(data, **options).shape == shape
+    values = [generator.uniform(0.5, 1.5, weight.shape).astype("float32") for weight in theirs.weights]
+    theirs.set_weights(values)
+    ours.set_weights(values)
+    cotangent = generator.normal(size=shape).astype("float32")
+    expected = _keras_results(theirs, data, options, cotangent)
+    found = _our_results(ours, data, options, cotangent)
+    for a, b in zip(pytree.flatten(found), pytree.flatten(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("axis", [-1, 1, (1, 2), None])
+def test_normalization_adapts_as_keras_does(axis):
+    data = np.random.default_rng(0).normal(2.0, 3.0, (6, 4, 3)).astype("float32")
+    theirs, ours = keras.layers.Normalization(axis=axis), layers.Normalization(axis=axis)
+    theirs.adapt(data)
+    ours.adapt([data[:2], data[2:]])
+    np.testing.assert_allclose(ours(data).numpy(), theirs(data), rtol=1e-5, atol=1e-5)
+
+
+# threshold needs arguments; the rows of Keras's sparsemax do not sum to 1.
+LEFT_OUT = {"deserialize", "get", "serialize", "threshold", "sparsemax"}
+ACTIVATIONS = sorted(set(layers.activations.__all__) - LEFT_OUT)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(name):
+    x = np.linspace(-4, 4, 24).reshape(4, 6).astype("float32")
+    ours, theirs = getattr(layers.activations, name)(x), getattr(keras.activations, name)(x)
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-5, atol=1e-6)
+
+
+def test_every_activation_is_here():
+    assert {name for name in dir(keras.activations) if name[0] != "_"} <= set(layers.activations.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("L1", {"l1": 0.1}),
+        ("L2", {"l2": 0.1}),
+        ("L1L2", {"l1": 0.1, "l2": 0.2}),
+        ("OrthogonalRegularizer", {"factor": 0.1, "mode": "rows"}),
+    ],
+)
+def test_regularizer(name, arguments):
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    ours = getattr(layers.regularizers, name)(**arguments)(core.tensor(x))
+    np.testing.assert_allclose(float(ours), getattr(keras.regularizers, name)(**arguments)(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("MaxNorm", {"max_value": 1.0}),
+        ("NonNeg", {}),
+        ("UnitNorm", {"axis": 1}),
+        ("MinMaxNorm", {"rate": 0.5}),
+    ],
+)
+def test_constraint(name, arguments):
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    ours = getattr(layers.constraints, name)(**arguments)(core.tensor(x))
+    np.testing.assert_allclose(ours.numpy(), getattr(keras.constraints, name)(**arguments)(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (3, 3, 40, 50)])
+@pytest.mark.parametrize(
+    "name", ["GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal"]
+)
+def test_initializers_have_the_spread_of_keras(name, shape):
+    ours = np.asarray(getattr(layers.initializers, name)(seed=1)(shape))
+    theirs = np.asarray(getattr(keras.initializers, name)(seed=1)(shape))
+    np.testing.assert_allclose([ours.std(), ours.max()], [theirs.std(), theirs.max()], rtol=0.03)
