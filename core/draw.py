@@ -37,7 +37,7 @@ class Box:
     @property
     def width(self) -> float:
         """Width in the picture, in pixels."""
-        return max(7.2 * len(self.title), 6.2 * len(self.detail), 30) + 16
+        return max(7.6 * len(self.title), 6.2 * len(self.detail), 30) + 16
 
     @property
     def height(self) -> float:
@@ -242,7 +242,7 @@ def _merged(picture: Picture, keys: list[Any]) -> Picture:
         title = _short(layer) if layer else boxes[-1].title
         detail = f"{count} ops, {boxes[-1].detail.split('), ')[0]}"
         note = f"{layer}\n{', '.join(dict.fromkeys(box.title for box in boxes))}".strip()
-        numbers[key] = result.add(Box(title, detail, "group", layer, note, count, boxes[0].order))
+        numbers[key] = result.add(Box(title, detail, "group", layer, note, count, boxes[-1].order))
     for (begin, end), text in picture.edges.items():
         edge = numbers[keys[begin]], numbers[keys[end]]
         if edge[0] != edge[1]:

@@ -15,10 +15,10 @@ import numpy as np
 
 from . import pytree
 from .dtypes import is_floating
-from .errors import ShapeError
+from .errors import ShapeError, TraceError
 from .gradients import backpropagate
 from .graph import Graph, replaced
-from .op import Case, Node, Op, Spec, declare, next_serial, placeholder, spec_of, state
+from .op import Node, Op, Spec, next_serial, placeholder, spec_of, state
 from .primitives import elementwise, movement, reduction
 from .primitives.contraction import contract, parse
 from .tensor import Tensor, tensor, wrap
@@ -72,20 +72,12 @@ def _reference(*inputs: np.ndarray, body: Body, length: int, reverse: bool) -> t
 
 
 def _gradient(g: tuple, y: tuple, *inputs: Tensor, body: Body, length: int, reverse: bool) -> list:
-    if body.backward is None:
-        raise NotImplementedError("This scan was recorded outside of any tape or gradient function.")
+    if body.backward is None or any(part is not None for part in g[len(g) - len(body.backward.residuals) :]):
+        raise TraceError(
+            "A scan that is traced can be differentiated once, by the tape or gradient function around it. For higher "
+            "orders call ops.scan under as many of them, or eagerly."
+        )
     return body.backward.apply(g, y, inputs, length, reverse)
-
-
-def _case() -> Case:
-    def step(scale: Tensor, carry: Tensor, x: Tensor) -> tuple:
-        new = elementwise.tanh(carry * scale + x)
-        return [new], [new * x]
-
-    symbols = [placeholder(shape, np.dtype("float64")) for shape in ((3,), (2, 3), (2, 3))]
-    body = Body(Graph(symbols, {}, step(*symbols), {}), 1, 1)
-    body.backward = _Backward(body)
-    return Case(((3,), (2, 3), (4, 2, 3)), {"body": body, "length": 4, "reverse": False})
 
 
 def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool) -> tuple[Any, Any]:
@@ -134,7 +126,8 @@ def _record(f: Callable, init: Any, xs: Any, carried: list[Variable]) -> tuple:
     captured = _free([*outputs, *results, *scope.writes.values()], {v.key for v in own}, first)
     constants = [placeholder(v.shape, v.dtype, "constant") for v in captured]
     mapping = {v.key: symbol for v, symbol in zip(captured, constants, strict=True)}
-    outputs, results = (replaced(values, mapping) for values in (outputs, results))
+    made = replaced([*outputs, *results], mapping)
+    outputs, results = made[: len(outputs)], made[len(outputs) :]
     graph = Graph([*constants, *own], {}, (outputs, results), {})
     return Body(graph, len(constants), len(outputs)), captured, (new, ys), scope.writes
 
@@ -274,19 +267,16 @@ class _Backward:
         ]
         slices = [i for i in range(body.constants + body.carried, len(inner)) if self.parts[i] is not None]
         accumulators = {i: placeholder(v.shape, v.dtype, "carry") for i, v in running.items()}
-        new_carry = replaced(previous, mapping)
-        new_carry += [
-            accumulators[i] + v for i, v in zip(running, replaced(list(running.values()), mapping), strict=True)
-        ]
-        outputs = replaced([*(self.parts[i] for i in slices), *emitted], mapping)
+        made = replaced([*previous, *running.values(), *(self.parts[i] for i in slices), *emitted], mapping)
+        new_carry = made[: len(previous)]
+        sums_now = made[len(previous) : len(previous) + len(running)]
+        new_carry += [accumulators[i] + value for i, value in zip(running, sums_now, strict=True)]
+        outputs = made[len(previous) + len(running) :]
         own = [*symbols.values(), *accumulators.values(), *stand.values()]
         used = _free([*new_carry, *outputs], {v.key for v in own}, 0)
         constants = [v for v in body.part(inner, "constants") if v.key in {u.key for u in used}]
         loop = Body(Graph([*constants, *own], {}, (new_carry, outputs), {}), len(constants), len(new_carry))
         start = [wrap(np.zeros(s.shape, s.dtype)) for s in (*symbols.values(), *accumulators.values())]
-        if state.recorders:
-            loop.backward = _Backward(loop)
-            loop.graph.result[1].extend(loop.backward.residuals)
         made = _scan(
             *(outer[v.key] for v in constants),
             *start,
@@ -382,5 +372,5 @@ def _frontier(outputs: Sequence[Tensor], first: int) -> list[Tensor]:
     return list(found.values())
 
 
-_scan: Op = declare("scan", rule=_rule, reference=_reference, gradient=_gradient)
-_scan.cases = (_case(),)
+# Not in the registry: what it computes is in its attributes, so it has no cases of its own.
+_scan = Op("scan", rule=_rule, reference=_reference, gradient=_gradient)

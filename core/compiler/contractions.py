@@ -106,9 +106,10 @@ def _product(
     views = [view_of(value) for value in node.inputs]
     product = Product(node, *views)
     operands = [stored(product.left.base), stored(product.right.base)]
-    if not product.fits or None in operands or any(view.offset for view in views):
+    if not product.fits or None in operands:
         return None
     epilogue = Epilogue(group, stored, outputs, product.loops, product.result, operands)
+    made_type = of_dtype(node.specs[0].dtype)
     made = micro.matmul(
         product.m,
         product.n,
@@ -117,11 +118,12 @@ def _product(
         product.b,
         product.c,
         product.batch,
-        of_dtype(node.specs[0].dtype),
+        made_type,
         epilogue.write if epilogue.needed else None,
         len(epilogue.extras),
     )
-    return launches(made, {"a": operands[0], "b": operands[1]}, epilogue, scratch)
+    offsets = {"a": product.left.offset * made_type.size, "b": product.right.offset * made_type.size}
+    return launches(made, {"a": operands[0], "b": operands[1]}, offsets, epilogue, scratch)
 
 
 _FORMS = {
@@ -176,16 +178,21 @@ def _convolution(
     epilogue = Epilogue(group, stored, outputs, tuple(named), names, operands)
     form, buffers = _FORMS[node.op.name]
     made = form(geometry, epilogue.write if epilogue.needed else None, len(epilogue.extras))
-    return launches(made, dict(zip(buffers, operands, strict=True)), epilogue, scratch)
+    return launches(made, dict(zip(buffers, operands, strict=True)), {}, epilogue, scratch)
 
 
-def launches(made: Contraction, operands: dict, epilogue: Epilogue, scratch: Callable) -> list[tuple]:
-    """The kernels of a contraction with the buffers for their names."""
+def launches(
+    made: Contraction, operands: dict[str, Any], offsets: dict[str, int], epilogue: Epilogue, scratch: Callable
+) -> list[tuple]:
+    """The kernels of a contraction, each with the buffers for its names and where in them to begin (in bytes)."""
     named = {**operands, "out": epilogue.main}
     named.update({f"extra{i}": buffer for i, buffer in enumerate(epilogue.extras)})
     if made.work:
         named["work"] = scratch(made.work)
-    return [(step.kernel, [named[name] for name in step.buffers]) for step in made.steps]
+    return [
+        (step.kernel, [named[n] for n in step.buffers], [offsets.get(n, 0) for n in step.buffers])
+        for step in made.steps
+    ]
 
 
 Axes = Sequence[tuple[str, int]]  # names and extents

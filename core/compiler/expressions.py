@@ -111,14 +111,14 @@ class Expressions:
         if name in ALIASES:
             return self.value(node.inputs[tensor.index], at)
         if name in _MOVES:
-            return self._moved(node, at)
+            return self._moved(node, tensor.index, at)
         if name == "gather":
             return self._gathered(node, at)
         if not is_elementwise(node.op) or (node not in self._own and node not in self._inlined):
             raise Unfusable
         return Apply(node, tuple(self.value(v, _broadcast(v.shape, at)) for v in node.inputs))
 
-    def _moved(self, node: Node, at: tuple[Affine, ...]) -> Expression:
+    def _moved(self, node: Node, output: int, at: tuple[Affine, ...]) -> Expression:
         source = node.inputs[0]
         if node.op.name == "reshape":
             position = linear(at, node.specs[0].shape)
@@ -126,6 +126,9 @@ class Expressions:
             if buffer is not None:
                 return Load(buffer, source.dtype, position)
             return self.value(source, _reshaped(at, node.specs[0].shape, source.shape))
+        if node.op.name == "split":
+            axis, edges = node.attributes["axis"], (0, *node.attributes["edges"])
+            return self.value(source, tuple(a + edges[output] if i == axis else a for i, a in enumerate(at)))
         return self.value(source, _MOVES[node.op.name](at, node))
 
     def _gathered(self, node: Node, at: tuple[Affine, ...]) -> Expression:
@@ -173,6 +176,7 @@ def _flipped(at: tuple[Affine, ...], node: Node) -> tuple[Affine, ...]:
 
 _MOVES: dict[str, Any] = {
     "reshape": None,
+    "split": None,
     "transpose": _transposed,
     "broadcast_to": lambda at, node: _broadcast(node.inputs[0].shape, at),
     "slice": _sliced,

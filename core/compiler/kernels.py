@@ -24,7 +24,7 @@ def write(node: Node, stored: Callable, outputs: list) -> list[tuple] | None:
     if None in buffers or node.specs[0].dtype.name == "float16":
         return None
     kernel = WRITERS[node.op.name](node)
-    return None if kernel is None else [(kernel, [*buffers, *outputs])]
+    return None if kernel is None else [(kernel, [*buffers, *outputs], [0] * (len(buffers) + len(outputs)))]
 
 
 @contextmanager
@@ -116,6 +116,14 @@ def _pad_slab(b: Builder, node: Node, pointers: tuple, first: Value, number: Val
         b.store(b.load(type_, pointers[0], number), pointers[1], first)
         return
     _copy_rows(b, node, pointers[0], pointers[1], source, place, number * rows, (number + 1) * rows)
+
+
+def copy_into(size: int, offset: int) -> Kernel:
+    """Copy ``size`` bytes of the first buffer to ``offset`` in the second."""
+    module = Module()
+    with module.kernel("kernel", 2) as (b, (source, target), _, _, _):
+        b.copy(b.offset(of_dtype(np.int8), target, offset), source, size)
+    return Kernel(module.text(), 1, 1)
 
 
 # -- random bits -----------------------------------------------------------------------------------------------------

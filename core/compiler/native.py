@@ -187,11 +187,19 @@ class Launch:
 
 
 class Program:
-    """A sequence of launches; `addresses[k]` holds the buffers of launch k, and may change between runs."""
+    """A sequence of launches; `addresses[k]` holds the buffers of launch k, and may change between runs.
 
-    def __init__(self, launches: Sequence[Launch]):
+    It runs `iterations` times; after each, the buffers of launch k move on by `strides[k]` bytes.
+    """
+
+    def __init__(
+        self, launches: Sequence[Launch], iterations: int = 1, strides: Sequence[Sequence[int]] | None = None
+    ):
         self._kernels = [launch.kernel for launch in launches]
-        self.addresses = [np.array(launch.buffers, np.int64) for launch in launches]
+        edges = np.cumsum([0, *(len(launch.buffers) for launch in launches)])
+        self._table = np.array([a for launch in launches for a in launch.buffers], np.int64)
+        self.addresses = [self._table[i:j] for i, j in zip(edges, edges[1:], strict=False)]
+        self._strides = np.array([s for row in strides or () for s in row], np.int64)
         self.scratch = max((launch.kernel.kernel.scratch for launch in launches), default=0)
         records = [
             (loaded.address, table.ctypes.data, loaded.kernel.extent, loaded.kernel.grain)
@@ -201,7 +209,9 @@ class Program:
         self.ticks = np.zeros(
             len(launches) + 1, np.int64
         )  # the processor's clock before each launch, and at the end
-        self.entry = self.records.ctypes.data, len(launches), self.ticks.ctypes.data
+        entry = self.records.ctypes.data, len(launches), self.ticks.ctypes.data
+        steps = self._table.ctypes.data, self._strides.ctypes.data, len(self._strides), iterations
+        self.entry = (*entry, *steps)
 
 
 # The words of the pool's state; groups that different threads write lie 64 bytes apart.
@@ -349,6 +359,21 @@ def _write_run(module: Module) -> None:
         b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()"), ticks, count)
 
 
+def _write_repeat(module: Module) -> None:
+    """repeat(state, records, count, ticks, table, strides, length, iterations): a program, again and again.
+
+    The addresses in the table move on by the strides after each iteration, and back at the end.
+    """
+    parameters = [ptr, ptr, index, ptr, ptr, ptr, index, index]
+    with module.function("repeat", parameters) as (b, state, records, count, ticks, table, strides, length, times):
+        with b.loop(0, times, vectorize=False):
+            b.call("run", void, [state, records, count, ticks])
+            with b.loop(0, length, vectorize=False) as k:
+                b.store(b.load(index, table, k) + b.load(index, strides, k), table, k)
+        with b.loop(0, length, vectorize=False) as k:
+            b.store(b.load(index, table, k) - b.load(index, strides, k) * times, table, k)
+
+
 @functools.cache
 def _runtime() -> emit_llvm.Library:
     module = Module()
@@ -360,8 +385,9 @@ def _runtime() -> emit_llvm.Library:
     _write_worker(module)
     _write_parallel(module)
     _write_run(module)
+    _write_repeat(module)
     text = module.text()
-    return _library(_key(text, "blocks"), text, "blocks", ("worker", "wake", "parallel", "run"))
+    return _library(_key(text, "blocks"), text, "blocks", ("worker", "wake", "parallel", "repeat"))
 
 
 class Pool:
@@ -376,13 +402,13 @@ class Pool:
         self._state[WORKERS] = threads - 1
         address = _runtime().address
         self.parallel_address, self.state_address = address["parallel"], self._state.ctypes.data
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(
-            address["run"]
-        )
+        word, pointer = ctypes.c_int64, ctypes.c_void_p
+        kinds = [pointer, pointer, word, pointer, pointer, pointer, word, word]
+        self._run = ctypes.CFUNCTYPE(None, *kinds)(address["repeat"])
         self._wake = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address["wake"])
         worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address["worker"])
         self._workers = [
-            threading.Thread(target=worker, args=(self.state_address, k), daemon=True, name=f"tenzoo-{k}")
+            threading.Thread(target=worker, args=(self.state_address, k), daemon=True, name=f"compute {k} of tenzoo")
             for k in range(1, threads)
         ]
         self._scratch = np.empty(0, np.uint8)

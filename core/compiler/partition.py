@@ -16,7 +16,7 @@ from .indices import refine
 
 REDUCTIONS = {"reduce_sum": "add", "reduce_max": "maximum", "reduce_min": "minimum", "reduce_prod": "mul"}
 ALIASES = {"identity", "stop_gradient", "barrier", "custom_gradient"}
-VIEWS = {"reshape", "transpose", "broadcast_to", "slice", "flip"}
+VIEWS = {"reshape", "transpose", "broadcast_to", "slice", "split", "flip"}
 EPILOGUES = {"contract", "conv", "conv_input_gradient", "conv_filter_gradient"}
 INLINE_DEPTH = 6  # of element-wise ops on a variable or input that are computed anew by every reader
 HEAVY = set("exp log tanh erf sin cos tan power expm1 log1p sigmoid mod floor_divide".split())

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,22 +50,41 @@ class Buffer:
 
 
 class Step:
-    """One kernel launch, or (``kernel`` is None) a call of a numpy reference."""
+    """One kernel launch; or (``kernel`` is None) a call of a numpy reference, or a loop over other steps."""
 
-    __slots__ = ("buffers", "call", "group", "kernel")
+    __slots__ = ("buffers", "call", "group", "kernel", "loop", "offsets")
 
-    def __init__(self, kernel: Any, buffers: list[Buffer], group: Group, call: Any = None):
+    def __init__(
+        self,
+        kernel: Any,
+        buffers: list[Buffer],
+        group: Group,
+        offsets: Sequence[int] | None = None,
+        call: Any = None,
+        loop: Loop | None = None,
+    ):
         self.kernel = kernel
         self.buffers = buffers
         self.group = group
+        self.offsets = offsets or [0] * len(buffers)  # bytes from the beginning of each buffer
         self.call = call
+        self.loop = loop
+
+
+class Loop(NamedTuple):
+    """The steps of a scan's body. ``places`` maps each of their buffers to (outer buffer, byte offset, byte stride)."""
+
+    steps: list[Step]
+    places: dict[Buffer, tuple[Buffer, int, int]]
+    iterations: int
 
 
 class Plan:
     """A graph compiled for this machine: :meth:`run` computes it on arrays and on the storage of its variables."""
 
-    def __init__(self, graph: Graph, fuse: bool = True):
-        nodes, outputs = simplify(graph)
+    def __init__(self, graph: Graph, fuse: bool = True, inner: bool = False):
+        self._fuse = fuse
+        nodes, outputs = simplify(graph, apart=inner)
         self._partition = Partition(nodes, self._in_memory(nodes, outputs), fuse)
         self._groups = self._partition.groups()
         self._buffers: dict[Any, Buffer] = {}
@@ -85,8 +104,13 @@ class Plan:
             for variable, value in zip(graph.writes, outputs[count:], strict=True)
             if value.key not in self._homes
         ]
+        if inner:  # the loop around it decides where results lie
+            for buffer in self.results:
+                buffer.kind = "result"
         self._lay_out()
-        self._link()
+        if not inner:
+            self._place_temporaries()
+            self._link()
 
     # -- where values are --------------------------------------------------------------------------------------------
 
@@ -224,16 +248,50 @@ class Plan:
             return [Step(kernel, buffers, group)]
         node = group.nodes[0]
         found = None
+        if group.kind == "scan":
+            return self._loop(node, group) or [self._reference(node, group)]
         if group.kind in EPILOGUES:
             found = contractions.write(group, self._stored, outputs, self._scratch)
         elif group.kind in kernels.WRITERS:
             every = [self._output(node, i) for i in range(len(node.specs))]
             found = kernels.write(node, self._stored, every)
         if found is not None:
-            return [Step(kernel, buffers, group) for kernel, buffers in found]
+            return [Step(kernel, buffers, group, offsets) for kernel, buffers, offsets in found]
         if len(group.nodes) > 1:
             raise Unfusable
         return [self._reference(node, group)]
+
+    def _loop(self, node: Node, group: Group) -> list[Step] | None:
+        """The steps of a scan: the carry is put into the first slot of its stack, then the body runs again and again."""
+        body, length, reverse = (node.attributes[name] for name in ("body", "length", "reverse"))
+        inner = Plan(body.graph, self._fuse, inner=True)
+        inputs = [self._stored(value) for value in node.inputs]
+        if length == 0 or None in inputs or any(step.kernel is None for step in inner.steps):
+            return None
+        outputs = [self._output(node, i) for i in range(len(node.specs))]
+        stacks, results = outputs[: body.carried], outputs[body.carried :]
+        places: dict[Buffer, tuple[Buffer, int, int]] = {}
+        direction = -1 if reverse else 1
+        first = length - 1 if reverse else 0
+        for symbol, outer in zip(body.part(inner.inputs, "constants"), inputs, strict=False):
+            places[symbol] = (outer, 0, 0)
+        for symbol, outer in zip(body.part(inner.inputs, "slices"), body.part(inputs, "slices"), strict=True):
+            places[symbol] = (outer, first * symbol.size, direction * symbol.size)
+        for made, outer in zip(inner.results[body.carried :], results, strict=True):
+            places[made] = (outer, first * made.size, direction * made.size)
+        steps = []
+        before, after = (length, length - 1) if reverse else (0, 1)
+        carry = zip(body.part(inner.inputs, "carry"), body.part(inputs, "carry"), strict=True)
+        for (symbol, start), made, stack in zip(carry, inner.results, stacks, strict=False):
+            places[symbol] = (stack, before * symbol.size, direction * symbol.size)
+            places[made] = (stack, after * symbol.size, direction * symbol.size)
+            steps.append(Step(kernels.copy_into(symbol.size, before * symbol.size), [start, stack], group))
+        work = self._scratch(inner.arena_bytes)
+        places.update({buffer: (work, buffer.offset, 0) for buffer in inner._temporary})
+        for step in inner.steps:
+            places.update({b: (b, 0, 0) for b in step.buffers if b.kind == "constant"})
+        loop = Loop(inner.steps, places, length)
+        return [*steps, Step(None, [*inputs, *outputs, work], group, loop=loop)]
 
     @staticmethod
     def _scratch(size: int) -> Buffer:
@@ -266,7 +324,7 @@ class Plan:
                 buffer.array[...] = array
 
         log.debug("no kernel for %s: numpy computes it", node.op.name)
-        return Step(None, [*sources, *outputs], group, call)
+        return Step(None, [*sources, *outputs], group, call=call)
 
     def _reader(self, value: Tensor, sources: list[Buffer]) -> Callable[[], np.ndarray]:
         buffer = self._stored(value)
@@ -305,59 +363,69 @@ class Plan:
             placed.append(buffer)
             top = max(top, offset + buffer.room)
         self.arena_bytes = top
-        memory = np.empty(top + ALIGN, np.uint8)
+        self._temporary = temporary
+
+    def _place_temporaries(self) -> None:
+        memory = np.empty(self.arena_bytes + ALIGN, np.uint8)
         start = -memory.ctypes.data % ALIGN
-        self._arena = memory[start : start + top]
-        for buffer in temporary:
-            part = self._arena[buffer.offset : buffer.offset + buffer.size]
+        for buffer in self._temporary:
+            part = memory[start + buffer.offset : start + buffer.offset + buffer.size]
             buffer.array = part.view(buffer.dtype).reshape(buffer.shape)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
     def _link(self) -> None:
         """Load the kernels, and gather launches between calls of numpy into native programs."""
-        found = [step for step in self.steps if step.kernel is not None]
-        loaded = dict(zip(map(id, found), native.load([step.kernel for step in found]), strict=True))
+        found = [k for step in self.steps for k in (step.loop.steps if step.loop else [step]) if k.kernel is not None]
+        self._loaded = dict(zip(map(id, found), native.load([step.kernel for step in found]), strict=True))
         self._segments: list[Any] = []
-        self._slots: dict[Buffer, list[tuple[np.ndarray, int]]] = {}
-        pending: list[Step] = []
+        self._slots: dict[Buffer, list[tuple[np.ndarray, int, int]]] = {}
         self.programs: list[tuple[native.Program, list[Step]]] = []
-
-        def close() -> None:
-            if not pending:
-                return
-            launches = [
-                native.Launch(
-                    loaded[id(s)], [0 if b.array is None else b.array.ctypes.data for b in s.buffers]
-                )
-                for s in pending
-            ]
-            program = native.Program(launches)
-            for step, table in zip(pending, program.addresses, strict=True):
-                for j, buffer in enumerate(step.buffers):
-                    if buffer.kind in ("input", "variable"):
-                        self._slots.setdefault(buffer, []).append((table, j))
-            self._segments.append(program)
-            self.programs.append((program, list(pending)))
-            pending.clear()
-
+        pending: list[Step] = []
         for step in self.steps:
             if step.kernel is not None:
                 pending.append(step)
+                continue
+            self._add_program(pending)
+            pending = []
+            if step.loop is not None:
+                self._add_program(step.loop.steps, step.loop)
             else:
-                close()
                 self._segments.append(step.call)
-        close()
+        self._add_program(pending)
         self._seen = -1
         self._lock = threading.Lock()
         self._written = [v for v, b in self.variables.items() if b in set(self._homes.values())]
         self._written += [v for _, v in self.copies if v not in self._written]
 
+    def _add_program(self, steps: list[Step], loop: Loop | None = None) -> None:
+        if not steps:
+            return
+        places = []
+        for step in steps:
+            found = [loop.places[b] if loop else (b, 0, 0) for b in step.buffers]
+            places.append([(b, start + more, s) for (b, start, s), more in zip(found, step.offsets, strict=True)])
+        launches = [
+            native.Launch(
+                self._loaded[id(step)],
+                [offset + (0 if b.array is None else b.array.ctypes.data) for b, offset, _ in row],
+            )
+            for step, row in zip(steps, places, strict=True)
+        ]
+        strides = [[stride for _, _, stride in row] for row in places] if loop else None
+        program = native.Program(launches, loop.iterations if loop else 1, strides)
+        for row, table in zip(places, program.addresses, strict=True):
+            for j, (buffer, offset, _) in enumerate(row):
+                if buffer.kind in ("input", "variable"):
+                    self._slots.setdefault(buffer, []).append((table, j, offset))
+        self._segments.append(program)
+        self.programs.append((program, list(steps)))
+
     def _bind(self, buffer: Buffer, array: np.ndarray) -> None:
         buffer.array = array
         address = array.ctypes.data
-        for table, j in self._slots.get(buffer, ()):
-            table[j] = address
+        for table, j, offset in self._slots.get(buffer, ()):
+            table[j] = address + offset
 
     def _bind_variables(self) -> None:
         for variable, buffer in self.variables.items():

@@ -13,7 +13,6 @@ from ..op import Node, Op, Spec
 from ..primitives import movement
 from ..tensor import Tensor
 from . import contractions
-from .indices import strides_of
 from .partition import ALIASES, REDUCTIONS, VIEWS, is_elementwise
 from .views import view_of
 
@@ -29,12 +28,12 @@ Rule = Callable[[Node, tuple], Any]
 
 
 def simplify(
-    graph: Graph, enabled: Sequence[str] = ("merge", "algebra", "split")
+    graph: Graph, enabled: Sequence[str] = ("merge", "algebra", "split"), apart: bool = False
 ) -> tuple[list[Node], list[Tensor]]:
     """Rewrite a graph for the compiler; returns its nodes in order and its outputs.
 
     ``enabled`` names the optional passes: "merge" (common subexpressions), "algebra", "split" (long reductions in two
-    steps, so that threads can share them).
+    steps, so that threads can share them). With ``apart`` no output shares its memory with another or with an input.
     """
     rules: list[Rule] = []
     if "algebra" in enabled:
@@ -44,7 +43,21 @@ def simplify(
     rules.append(_addressable)
     nodes, outputs = rewrite(graph.nodes(), graph.outputs, rules, "merge" in enabled)
     outputs = [_materialized(value) for value in outputs]
+    if apart:
+        outputs = _apart(outputs)
     return reachable(outputs), outputs
+
+
+def _apart(outputs: Sequence[Tensor]) -> list[Tensor]:
+    seen = set()
+    result = []
+    for value in outputs:
+        base = view_of(value).base
+        if base._array is not None or base.node.op.reference is None or base.key in seen:
+            value = Node(contiguous, (value,), {}, (Spec(value.shape, value.dtype),), None, False).output(0)
+        seen.add(view_of(value).base.key)
+        result.append(value)
+    return result
 
 
 def rewrite(
@@ -52,47 +65,45 @@ def rewrite(
 ) -> tuple[list[Node], list[Tensor]]:
     """Build the graph anew, node by node. A rule answers the value(s) to use instead, or None."""
     values: dict[Any, Tensor] = {}
-    known: dict[Any, Node] = {}
+    known: dict[Any, tuple[Tensor, ...]] = {}
 
     def current(value: Tensor) -> Tensor:
         return value if value._array is not None else values.get(value.key, value)
 
     for node in nodes:
         inputs = tuple(map(current, node.inputs))
-        replaced = None
-        for rule in rules:
-            replaced = rule(node, inputs)
-            if replaced is not None:
-                break
-        if replaced is None:
-            made = _rebuilt(node, inputs, known if merge else None)
-            replaced = tuple(made.output(i) for i in range(len(made.specs)))
-        elif not isinstance(replaced, tuple):
-            replaced = (replaced,)
-        for i, value in enumerate(replaced):
-            if value.node is not None and not value.node.scope:
-                value.node.scope = node.scope
-            values[(node, i)] = value
+        key = _work(node, inputs) if merge else None
+        made = known.get(key) if key is not None else None
+        if made is None:
+            made = _rewritten(node, inputs, rules)
+            if key is not None:
+                known[key] = made
+        values.update({(node, i): value for i, value in enumerate(made)})
     return nodes, [current(value) for value in outputs]
 
 
-def _rebuilt(node: Node, inputs: tuple, known: dict | None) -> Node:
-    same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-    if known is None or node.op.name in ("custom_gradient", "while_loop"):
-        key = None
-    else:
-        keys = tuple(_value_key(value) for value in inputs)
-        key = (node.op, keys, tuple(sorted((k, _frozen(v)) for k, v in node.attributes.items())))
-        found = known.get(key)
-        if found is not None:
-            return found
-    made = node
-    if not same:
-        made = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
-        made.scope = node.scope
-    if key is not None:
-        known[key] = made
-    return made
+def _rewritten(node: Node, inputs: tuple, rules: Sequence[Rule]) -> tuple[Tensor, ...]:
+    for rule in rules:
+        made = rule(node, inputs)
+        if made is not None:
+            made = made if isinstance(made, tuple) else (made,)
+            for value in made:
+                if value.node is not None and not value.node.scope:
+                    value.node.scope = node.scope
+            return made
+    if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+        copy = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
+        copy.scope = node.scope
+        node = copy
+    return tuple(node.output(i) for i in range(len(node.specs)))
+
+
+def _work(node: Node, inputs: tuple) -> Any:
+    """What a node computes: equal for equal results. None for what has a meaning of its own."""
+    if node.op.name in ("custom_gradient", "while_loop", "scan"):
+        return None
+    attributes = tuple(sorted((name, _frozen(value)) for name, value in node.attributes.items()))
+    return node.op, tuple(map(_value_key, inputs)), attributes
 
 
 def _value_key(value: Tensor) -> Any:
@@ -218,16 +229,13 @@ def _addressable(node: Node, inputs: tuple) -> Any:
 
 
 def _materialized(value: Tensor) -> Tensor:
-    """``value`` itself where it is computed or lies row-major in memory; else a copy that does."""
-    if value._array is not None or value.node.op.reference is None:
-        return value
-    view = view_of(value)
-    if view.base is value or (
-        view.offset == 0 and _row_major(view.strides, value.shape) and view.base.size == value.size
-    ):
-        return value if value.node.op.name not in VIEWS or view.base is not value else contiguous(value)
-    return contiguous(value)
-
-
-def _row_major(strides: tuple, shape: tuple) -> bool:
-    return all(s == w for s, w, n in zip(strides, strides_of(shape), shape, strict=True) if n != 1)
+    """``value`` itself where it lies row-major in memory, perhaps under another shape; else a copy that does."""
+    inner = value
+    while inner._array is None and inner.node.op.reference is not None:
+        if inner.node.op.name in ALIASES:
+            inner = inner.node.inputs[inner.index]
+        elif inner.node.op.name == "reshape":
+            inner = inner.node.inputs[0]
+        else:
+            return contiguous(value) if inner.node.op.name in VIEWS else value
+    return value

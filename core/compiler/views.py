@@ -47,6 +47,10 @@ def view_of(value: Tensor) -> View:
         offset = sum(start * s for start, s in zip(attributes["starts"], inner.strides, strict=True))
         strides = tuple(step * s for step, s in zip(attributes["steps"], inner.strides, strict=True))
         return View(inner.base, inner.offset + offset, strides)
+    elif name == "split":
+        inner = view_of(node.inputs[0])
+        start = (0, *attributes["edges"])[value.index]
+        return View(inner.base, inner.offset + start * inner.strides[attributes["axis"]], inner.strides)
     return View(value, 0, strides_of(value.shape))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import pytree
 from ..errors import TraceError
-from ..op import Op, Spec
+from ..op import Op, Spec, state
 from ..primitives import elementwise
 from ..tensor import Tensor, tensor
 from ..variable import StateScope
@@ -57,9 +57,7 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     with StateScope() as no:
         second = false_fn()
     for variable in {**yes.writes, **no.writes}:
-        first_value, second_value = (
-            scope.writes.get(variable, variable.value) for scope in (yes, no)
-        )
+        first_value, second_value = (scope.writes.get(variable, variable.value) for scope in (yes, no))
         variable.assign(elementwise.where(pred, first_value, second_value))
     return pytree.map(lambda a, b: math.where(pred, a, b), first, second)
 
@@ -154,6 +152,12 @@ def scan(
         raise ValueError(
             f"scan: xs with first axes {[leaf.shape[:1] for leaf in leaves]} and length={length} disagree."
         )
+    from ..graph import tracing
+
+    if tracing() and count and len(state.recorders) < 2:  # for higher derivatives the loop is unrolled
+        from ..scan import scan as symbolic_scan
+
+        return symbolic_scan(f, init, slices, count, reverse)
     carry, ys = init, []
     order = range(count - 1, -1, -1) if reverse else range(count)
     for i in order:

@@ -12,7 +12,7 @@ from ..errors import DtypeError, ShapeError
 from ..primitives import indexing, movement
 from ..tensor import Tensor, tensor, wrap
 from . import math
-from .common import axis_of, cast_to, convert
+from .common import axis_of, cast_to, convert, to_float
 from .shape import arange, broadcast_to, expand_dims, moveaxis, reshape, transpose
 
 
@@ -251,8 +251,9 @@ def unravel_index(indices: Any, shape: Any) -> tuple[Tensor, ...]:
 
 def histogram(x: Any, bins: int = 10, range: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
     """Counts in equal bins, and the bins' edges."""
-    counts, edges = np.histogram(np.asarray(convert(x)), bins, range)
-    return tensor(counts.astype(np.int32)), tensor(edges.astype(np.float32))
+    x = to_float(x)
+    counts, edges = np.histogram(np.asarray(x), bins, range)
+    return wrap(counts.astype(np.int32)), wrap(edges.astype(x.dtype))
 
 
 def get_item(x: Any, key: Any) -> Tensor:

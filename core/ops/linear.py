@@ -23,6 +23,8 @@ def matmul(x1: Any, x2: Any) -> Tensor:
     a, b = promote(x1, x2)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul: expected at least one axis each; received shapes {a.shape} and {b.shape}.")
+    if a.ndim == b.ndim == 1:
+        return contract(a, b, spec="a,a->")
     if a.ndim == 1:
         return squeeze(matmul(expand_dims(a, 0), b), -2)
     if b.ndim == 1:

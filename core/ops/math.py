@@ -325,7 +325,7 @@ def erfinv(x: Any) -> Tensor:
     x = to_float(x)
     w = -primitive.log((scalar(1, x) - x) * (scalar(1, x) + x))
     central = _polynomial(w - 2.5, _ERFINV_CENTRAL)
-    tail = _polynomial(primitive.sqrt(maximum(w, 0.0)) - 3.0, _ERFINV_TAIL)
+    tail = _polynomial(primitive.sqrt(maximum(w, 5.0)) - 3.0, _ERFINV_TAIL)
     y = primitive.where(primitive.less(w, scalar(5, w)), central, tail) * x
     if x.dtype == dtypes.FLOAT64:
         inside = primitive.less(primitive.absolute(x), scalar(1, x))
@@ -333,7 +333,8 @@ def erfinv(x: Any) -> Tensor:
             step = (primitive.erf(y) - x) / (2 / np.sqrt(np.pi) * primitive.exp(-(y * y)))
             y = primitive.where(inside, y - step, y)
     edge = primitive.equal(primitive.absolute(x), scalar(1, x))
-    return primitive.where(edge, x * scalar(np.inf, x), y)
+    # The sign has no gradient: that of an infinite product would spoil the other elements with 0 · inf.
+    return primitive.where(edge, primitive.sign(x) * scalar(np.inf, x), y)
 
 
 def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:

@@ -307,7 +307,9 @@ def conv_transpose(
         if padding.lower() == "valid":
             low, extent = 0, (n - 1) * s + span + (max(s - span, 0) if more is None else more)
         else:
-            around = s + span - 2 if more is None else span + span % 2 - 2 + more  # zeros around the spread input
+            around = (
+                s + span - 2 if more is None else span + span % 2 - 2 + more
+            )  # zeros around the spread input
             low = span - 1 - min((around + 1) // 2, span - 1)
             extent = (n - 1) * s + around + 2 - span
         high = (n - 1) * s + span - low - extent
@@ -422,7 +424,9 @@ def _along_axes(value: Any, x: Tensor, axis: Any) -> Tensor:
 def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float | None = None) -> Tensor:
     """Divide by the root of the mean square over ``axis``, then scale; Zhang, Sennrich (2019)."""
     x = to_float(x)
-    y = x * math.rsqrt(reductions.mean(x * x, axis, True) + (config.epsilon() if epsilon is None else epsilon))
+    y = x * math.rsqrt(
+        reductions.mean(x * x, axis, True) + (config.epsilon() if epsilon is None else epsilon)
+    )
     return y if scale is None else y * cast_to(convert(scale), x.dtype)
 
 

@@ -349,6 +349,8 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     else:
         cuts = [int(i) for i in indices_or_sections]
     edges = [0, *cuts, extent]
+    if edges == sorted(edges) and cuts:
+        return list(movement.split(x, axis=axis, edges=tuple(cuts)))
     return [_slice_axis(x, axis, a, b) for a, b in itertools.pairwise(edges)]
 
 

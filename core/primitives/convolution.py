@@ -71,6 +71,8 @@ def _conv(
 ) -> np.ndarray:
     kernel = w.shape[:-2]
     spatial = tuple(map(output_extent, x.shape[1:-1], kernel, strides, padding, dilation))
+    if 0 in spatial and 0 not in x.shape[1:-1]:
+        raise ValueError("the kernel is larger than the padded input")  # the rule says it better
     x = _padded(x, padding)
     total = np.zeros((groups, x.shape[0] * int(np.prod(spatial)), w.shape[-1] // groups), x.dtype)
     for position, window in windows(kernel, spatial, strides, dilation):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..op import Case, Spec, broadcast_shapes, declare
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
 from .elementwise import sum_to
 
 
@@ -181,5 +181,41 @@ concatenate = declare(
         Case(((3, 4), (2, 4)), {"axis": 0}),
         Case(((3, 1), (3, 2), (3, 0)), {"axis": 1}),
         Case(((2, 2),), {"axis": 0}),
+    ],
+)
+
+
+def _parts(x: Any, axis: int, edges: tuple[int, ...]) -> list[tuple[int, int]]:
+    return list(zip((0, *edges), (*edges, x.shape[axis]), strict=True))
+
+
+def _split(x: np.ndarray, axis: int, edges: tuple[int, ...]) -> tuple:
+    lead = (slice(None),) * axis
+    return tuple(x[(*lead, slice(a, b))] for a, b in _parts(x, axis, edges))
+
+
+def _split_rule(x: Any, axis: int, edges: tuple[int, ...]) -> tuple:
+    return tuple(
+        Spec((*x.shape[:axis], b - a, *x.shape[axis + 1 :]), x.dtype) for a, b in _parts(x, axis, edges)
+    )
+
+
+def _split_gradient(g: tuple, y: tuple, x: Tensor, axis: int, edges: tuple[int, ...]) -> tuple:
+    zeros = [wrap(np.broadcast_to(np.zeros((), x.dtype), part.shape)) for part in y]
+    parts = [zero if part is None else part for part, zero in zip(g, zeros, strict=True)]
+    return (concatenate(*parts, axis=axis),)
+
+
+# x cut along one axis at increasing positions: the inverse of concatenate, and the other's gradient.
+split = declare(
+    "split",
+    rule=_split_rule,
+    reference=_split,
+    gradient=_split_gradient,
+    cases=[
+        Case(((3, 6),), {"axis": 1, "edges": (2, 3)}),
+        Case(((4, 2, 3),), {"axis": 0, "edges": (2,)}),
+        Case(((5,),), {"axis": 0, "edges": (0, 5)}),
+        Case(((2, 2),), {"axis": 1, "edges": ()}),
     ],
 )

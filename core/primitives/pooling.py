@@ -35,6 +35,8 @@ def _rule(x: Any, window: tuple, strides: tuple, padding: tuple) -> Spec:
 
 def _offsets(x: np.ndarray, window: tuple, strides: tuple, padding: tuple, fill: Any) -> list[np.ndarray]:
     spatial = _spatial(x.shape, window, strides, padding)
+    if 0 in spatial and 0 not in x.shape[1:-1]:
+        raise ValueError("the window is larger than the padded input")  # the rule says it better
     x = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
     return [x[slices] for _, slices in windows(window, spatial, strides, (1,) * len(window))]
 

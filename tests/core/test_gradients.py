@@ -207,7 +207,9 @@ class TestTape:
     def test_integer_path_is_unconnected(self):
         v = Variable([2.0, 3.0])
         with GradientTape() as tape:
-            y = ops.sum(ops.cast(ops.argmax(v), "float32")) + ops.sum(ops.cast(ops.cast(v, "int32"), "float32"))
+            y = ops.sum(ops.cast(ops.argmax(v), "float32")) + ops.sum(
+                ops.cast(ops.cast(v, "int32"), "float32")
+            )
         assert tape.gradient(y, v) is None
 
     @pytest.mark.parametrize("traced", [False, True])
@@ -291,7 +293,9 @@ class TestCheckpoint:
             return ops.sum(core.checkpoint(block)({"x": x, "w": w, "y": [x]}) ** 2)
 
         for a, b in zip(
-            core.grad(loss, (0, 1))(self.x, self.w), core.grad(checkpointed, (0, 1))(self.x, self.w), strict=True
+            core.grad(loss, (0, 1))(self.x, self.w),
+            core.grad(checkpointed, (0, 1))(self.x, self.w),
+            strict=True,
         ):
             close(a, b, 1e-12)
 

@@ -56,7 +56,10 @@ class Model:
 def batches(count):
     generator = np.random.default_rng(1)
     for _ in range(count):
-        yield tensor(generator.normal(size=(6, 5)).astype("float32")), tensor(generator.integers(0, 3, 6), "int32")
+        yield (
+            tensor(generator.normal(size=(6, 5)).astype("float32")),
+            tensor(generator.integers(0, 3, 6), "int32"),
+        )
 
 
 def test_a_traced_training_step_equals_the_eager_one_bit_for_bit():
@@ -251,7 +254,11 @@ def test_while_loop_while_traced():
         )[1]
 
     graph = core.trace(collatz, tensor(1))
-    assert [int(graph(tensor(n))) for n in (1, 6, 27)] == [int(collatz(tensor(n))) for n in (1, 6, 27)] == [0, 8, 111]
+    assert (
+        [int(graph(tensor(n))) for n in (1, 6, 27)]
+        == [int(collatz(tensor(n))) for n in (1, 6, 27)]
+        == [0, 8, 111]
+    )
     limited = core.trace(
         lambda x: ops.while_loop(lambda x: x < 100, lambda x: x * 2, x, maximum_iterations=3), tensor(1)
     )

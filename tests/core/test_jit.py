@@ -128,16 +128,23 @@ def test_random_state_advances_as_in_eager_code():
 def test_whole_training_step():
     generator = np.random.default_rng(0)
     sizes = [20, 33, 7]
-    weights = [core.Variable(generator.normal(size=s).astype("float32") / 5) for s in zip(sizes, sizes[1:], strict=False)]
+    weights = [
+        core.Variable(generator.normal(size=s).astype("float32") / 5)
+        for s in zip(sizes, sizes[1:], strict=False)
+    ]
     biases = [core.Variable(np.zeros(n, "float32")) for n in sizes[1:]]
     variables = weights + biases
-    slots = [[core.Variable(np.zeros(v.shape, "float32"), trainable=False) for v in variables] for _ in range(2)]
+    slots = [
+        [core.Variable(np.zeros(v.shape, "float32"), trainable=False) for v in variables] for _ in range(2)
+    ]
     count = core.Variable(0.0, trainable=False)
 
     def step(x, y):
         with core.GradientTape() as tape:
             hidden = random.dropout(ops.relu(x @ weights[0] + biases[0]), 0.2)
-            loss = ops.mean(ops.sparse_categorical_crossentropy(y, hidden @ weights[1] + biases[1], from_logits=True))
+            loss = ops.mean(
+                ops.sparse_categorical_crossentropy(y, hidden @ weights[1] + biases[1], from_logits=True)
+            )
         t = count.assign_add(1.0)
         rate = 1e-2 * ops.sqrt(1 - ops.power(0.999, t)) / (1 - ops.power(0.9, t))
         for variable, gradient, m, v in zip(variables, tape.gradient(loss, variables), *slots, strict=True):
@@ -148,7 +155,10 @@ def test_whole_training_step():
 
     every = [*variables, *slots[0], *slots[1], count]
     start = [v.numpy().copy() for v in every]
-    x, y = core.tensor(generator.normal(size=(16, 20)).astype("float32")), core.tensor(generator.integers(0, 7, 16))
+    x, y = (
+        core.tensor(generator.normal(size=(16, 20)).astype("float32")),
+        core.tensor(generator.integers(0, 7, 16)),
+    )
     outcomes = []
     for run in (step, core.jit(step)):
         for variable, value in zip(every, start, strict=True):

@@ -278,7 +278,16 @@ class TestNumpyProtocol:
 
     def test_ufuncs_answer_tensors(self):
         t = tensor([0.5, 1.0])
-        for function in (np.exp, np.tanh, np.add, np.maximum, np.fabs, np.true_divide, np.isfinite, np.remainder):
+        for function in (
+            np.exp,
+            np.tanh,
+            np.add,
+            np.maximum,
+            np.fabs,
+            np.true_divide,
+            np.isfinite,
+            np.remainder,
+        ):
             arguments = (t,) * function.nin
             received = function(*arguments)
             assert type(received) is core.Tensor, function
@@ -347,7 +356,11 @@ def advanced_index(draw, shape=SHAPE):
         if kind in ("array", "none"):
             here = draw(st.sampled_from([lead, (1,), ()])) if lead != (0,) else lead
             dtype = draw(st.sampled_from([np.int32, np.int64]))
-            flat = draw(st.lists(st.integers(-extent, extent - 1), min_size=int(np.prod(here)), max_size=int(np.prod(here))))
+            flat = draw(
+                st.lists(
+                    st.integers(-extent, extent - 1), min_size=int(np.prod(here)), max_size=int(np.prod(here))
+                )
+            )
             items.append(np.array(flat, dtype).reshape(here))
         elif kind == "int":
             items.append(draw(st.integers(-extent, extent - 1)))

@@ -24,7 +24,9 @@ class TestVariable:
     def test_wrong_shape(self):
         v = Variable([1.0, 2.0], name="kernel")
         v.path = "dense/kernel"
-        with pytest.raises(ShapeError, match=r"'dense/kernel' has shape \(2,\); received a value of shape \(3,\)"):
+        with pytest.raises(
+            ShapeError, match=r"'dense/kernel' has shape \(2,\); received a value of shape \(3,\)"
+        ):
             v.assign([1.0, 2.0, 3.0])
         assert v.tolist() == [1, 2]
 
