@@ -2,6 +2,7 @@
 
 from . import config, errors, pytree
 from .tensor import Tensor, tensor, wrap  # first: it brings the ops, which need it
+
 from . import ops  # isort: skip
 from . import random  # isort: skip
 from .draw import draw
@@ -18,6 +19,7 @@ from .gradients import (
 )
 from .graph import Graph, trace
 from .jit import jit
+from .profile import profile
 from .variable import StateScope, Variable
 
 
@@ -45,6 +47,7 @@ __all__ = [
     "jit",
     "jvp",
     "ops",
+    "profile",
     "pytree",
     "random",
     "stop_gradient",

@@ -1,8 +1,8 @@
 """Pictures of graphs: DOT text, and SVG by a small layered layout of our own (no graphviz needed).
 
-A graph becomes a :class:`Picture` of boxes and edges; a picture too large to read is collapsed by layer; then it is
-laid out (Sugiyama, Tagawa, Toda: "Methods for visual understanding of hierarchical system structures", 1981) and
-written.
+A graph becomes a :class:`Picture` of boxes and edges; a picture too large to read is collapsed by layer; then
+it is laid out (Sugiyama, Tagawa, Toda: "Methods for visual understanding of hierarchical system structures",
+1981) and written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from .variable import StateScope
 
 @dataclass
 class Box:
-    """One box of a picture. Boxes with the same ``cluster`` belong together: here the layer that they come from."""
+    """One box of a picture. Boxes with the same ``cluster`` belong together: here the layer that they come
+    from.
+    """
 
     title: str
     detail: str = ""
@@ -88,9 +90,7 @@ class Drawing:
             raise
 
 
-def draw(
-    target: Graph | Callable, *inputs: Any, path: str | os.PathLike | None = None, limit: int = 120
-) -> Drawing:
+def draw(target: Graph | Callable, *inputs: Any, path: str | os.PathLike | None = None, limit: int = 120) -> Drawing:
     """Draw a graph, or the graph of a function or model called with ``inputs``; no variable is changed.
 
     Args:
@@ -125,7 +125,8 @@ def _graph_of(target: Any, inputs: tuple) -> Graph:
         return trace(target, *inputs)
 
 
-# From graph to picture -------------------------------------------------------------------------------------------------
+# From graph to picture
+# -------------------------------------------------------------------------------------------------
 
 
 def _spec(value: Any) -> str:
@@ -148,13 +149,9 @@ def picture_of(graph: Graph) -> Picture:
     for symbol in graph.inputs:
         made[symbol.key] = picture.add(Box("input", _spec(symbol), "input", note=_spec(symbol)))
     for variable, symbol in graph.reads.items():
-        made[symbol.key] = picture.add(
-            Box(_short(variable.path), _spec(symbol), "variable", note=variable.path)
-        )
+        made[symbol.key] = picture.add(Box(_short(variable.path), _spec(symbol), "variable", note=variable.path))
     for symbol in graph.captured():
-        made[symbol.key] = picture.add(
-            Box("captured", _spec(symbol), "input", note="from a trace around this one")
-        )
+        made[symbol.key] = picture.add(Box("captured", _spec(symbol), "input", note="from a trace around this one"))
 
     def source(value: Tensor) -> int | None:
         if value.node is None and value.size > 1 and value.key not in made:
@@ -172,9 +169,7 @@ def picture_of(graph: Graph) -> Picture:
     ends += [(_short(variable.path) + " =", value, "variable") for variable, value in graph.writes.items()]
     for title, value, kind in ends:
         begin = source(value)
-        number = picture.add(
-            Box(title, _spec(value), "output" if kind == "output" else "variable", note=title)
-        )
+        number = picture.add(Box(title, _spec(value), "output" if kind == "output" else "variable", note=title))
         if begin is not None:
             picture.edges[begin, number] = _spec(value)
     return picture
@@ -185,7 +180,8 @@ def _short(path: str) -> str:
     return "/".join(path.split("/")[-2:])
 
 
-# Collapsing ------------------------------------------------------------------------------------------------------------
+# Collapsing
+# -------------------------------------------------------------------------------------------------------
 
 
 def _collapsed(picture: Picture, limit: int) -> Picture:
@@ -200,9 +196,7 @@ def _collapsed(picture: Picture, limit: int) -> Picture:
         ops = [i for i, box in enumerate(picture.boxes) if box.kind in ("op", "group")]
         run = -(-len(ops) // max(limit // 2, 1))
         places = {number: place // run for place, number in enumerate(ops)}
-        picture = _merged(
-            picture, [("run", places[i]) if i in places else i for i in range(len(picture.boxes))]
-        )
+        picture = _merged(picture, [("run", places[i]) if i in places else i for i in range(len(picture.boxes))])
         picture = _without_lone_sources(picture)
     return picture
 
@@ -271,7 +265,8 @@ def _without_lone_sources(picture: Picture) -> Picture:
     return Picture([picture.boxes[i] for i in kept], edges)
 
 
-# DOT -------------------------------------------------------------------------------------------------------------------
+# DOT
+# -------------------------------------------------------------------------------------------------------
 
 _FILLS = {"input": "#dbeafe", "variable": "#fef3c7", "constant": "#f3f4f6", "output": "#e5e7eb"}
 _PALETTE = (
@@ -297,7 +292,9 @@ def _colours(picture: Picture) -> dict[str, str]:
 
 
 def _layer(box: Box) -> str:
-    """The part of a box's layer path that gives the colour: below the model's own name, where there is more."""
+    """The part of a box's layer path that gives the colour: below the model's own name, where there is
+    more.
+    """
     return "/".join(box.cluster.split("/")[:2])
 
 
@@ -331,13 +328,12 @@ def _dot(picture: Picture) -> str:
             )
         if cluster:
             lines.append("  }")
-    lines += [
-        f"  n{begin} -> n{end} [tooltip={quoted(text)}];" for (begin, end), text in picture.edges.items()
-    ]
+    lines += [f"  n{begin} -> n{end} [tooltip={quoted(text)}];" for (begin, end), text in picture.edges.items()]
     return "\n".join([*lines, "}", ""])
 
 
-# Layout ----------------------------------------------------------------------------------------------------------------
+# Layout
+# -------------------------------------------------------------------------------------------------------
 
 _ROW_GAP, _COLUMN_GAP = 34.0, 14.0
 
@@ -365,7 +361,9 @@ class _Layout:
 
     @staticmethod
     def _ranks(picture: Picture) -> list[int]:
-        """The row of each box. Merged layers may form cycles: edges against the order of computation do not count."""
+        """The row of each box. Merged layers may form cycles: edges against the order of computation do not
+        count.
+        """
         boxes = picture.boxes
         late = {"output": 2, "variable": 0, "input": 0, "constant": 0}
         sinks = {end for _, end in picture.edges} - {begin for begin, _ in picture.edges}
@@ -413,9 +411,7 @@ class _Layout:
             neighbours = self.above if down else self.below
             for row in self.rows if down else reversed(self.rows):
                 centres = {
-                    item: _mean([place[other] for other in neighbours[item]])
-                    if neighbours[item]
-                    else place[item]
+                    item: _mean([place[other] for other in neighbours[item]]) if neighbours[item] else place[item]
                     for item in row
                 }
                 row.sort(key=centres.__getitem__)
@@ -476,7 +472,8 @@ def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
-# SVG -------------------------------------------------------------------------------------------------------------------
+# SVG
+# -------------------------------------------------------------------------------------------------------
 
 _MARGIN = 16.0
 
@@ -501,9 +498,7 @@ def _svg(picture: Picture) -> str:
         parts.append(
             f'<rect x="{_MARGIN}" y="{y:.0f}" width="14" height="14" rx="2" fill="{colour}" stroke="#9ca3af"/>'
         )
-        parts.append(
-            f'<text x="{_MARGIN + 20}" y="{y + 11:.0f}" font-size="11" fill="#374151">{_escape(layer)}</text>'
-        )
+        parts.append(f'<text x="{_MARGIN + 20}" y="{y + 11:.0f}" font-size="11" fill="#374151">{_escape(layer)}</text>')
     parts.append(f'<g transform="translate({_MARGIN} {top})">')
     parts += [_svg_edge(layout, begin, end, text) for (begin, end), text in picture.edges.items()]
     parts += [_svg_box(layout, number, box, colours) for number, box in enumerate(picture.boxes)]

@@ -9,9 +9,10 @@ import numpy as np
 from . import config
 from .errors import unknown
 
-NAMES = (
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"  # all that tensors hold
-).split()
+NAMES = (  # all that tensors hold
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
 _KNOWN = {name: np.dtype(name) for name in NAMES}
 _LOOKUP: dict[Any, np.dtype] = {
     **_KNOWN,
@@ -25,7 +26,9 @@ BOOL, INT32, FLOAT32, FLOAT64 = (np.dtype(name) for name in ("bool", "int32", "f
 
 
 def as_dtype(dtype: Any) -> np.dtype:
-    """Return the numpy dtype for a name, a numpy dtype or type, ``float``/``int``/``bool``, or None (floatx)."""
+    """Return the numpy dtype for a name, a numpy dtype or type, ``float``/``int``/``bool``, or None
+    (floatx).
+    """
     try:
         return _LOOKUP[dtype]
     except (KeyError, TypeError):

@@ -1,7 +1,8 @@
 """Reverse-mode differentiation of any order.
 
-While a recorder is open, tensors remember the node that made them. A gradient walks those nodes backwards and asks
-each op for its gradient, which is written in tensor operations; so the walk itself can be recorded, or traced.
+While a recorder is open, tensors remember the node that made them. A gradient walks those nodes backwards and
+asks each op for its gradient, which is written in tensor operations; so the walk itself can be recorded, or
+traced.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def backpropagate(
     sources: Sequence[Tensor],
     since: int = 0,
 ) -> list[Tensor | None]:
-    """Return, for each source, the sum over outputs of gradient · d output / d source; None where unconnected.
+    """Return, for each source, the sum over outputs of gradient · d output / d source; None where
+    unconnected.
 
     Only nodes with numbers from ``since`` on are followed.
     """
@@ -68,12 +70,16 @@ def backpropagate(
         made = tuple(node.output(i) for i in range(len(node.specs)))
         if not node.many:
             incoming, made = incoming[0], made[0]
-        parts = node.op.gradient(incoming, made, *node.inputs, **node.attributes)
-        for value, part in zip(node.inputs, parts, strict=True):
-            if part is None or not is_floating(value.dtype):
-                continue
-            if value.key in wanted or (value.node is not None and value.node in needed):
-                _accumulate(gradients, value.key, part() if callable(part) else part)
+        state.scopes.append(node.scope)  # a gradient belongs to the layer of what it differentiates
+        try:
+            parts = node.op.gradient(incoming, made, *node.inputs, **node.attributes)
+            for value, part in zip(node.inputs, parts, strict=True):
+                if part is None or not is_floating(value.dtype):
+                    continue
+                if value.key in wanted or (value.node is not None and value.node in needed):
+                    _accumulate(gradients, value.key, part() if callable(part) else part)
+        finally:
+            state.scopes.pop()
     return [gradients.get(source.key) for source in sources]
 
 
@@ -111,7 +117,8 @@ def _differentiable_copy(value: Any) -> Tensor:
     copy = _watched_copy(value)
     if not is_floating(copy.dtype):
         raise DtypeError(
-            f"A gradient is asked for by a value of dtype {copy.dtype.name} and shape {copy.shape}; it exists for "
+            f"A gradient is asked for by a value of dtype {copy.dtype.name} and shape {copy.shape}; it "
+            f"exists for "
             "floats only. Cast the argument (3.0, not 3), or choose others with argnums."
         )
     return copy
@@ -120,8 +127,8 @@ def _differentiable_copy(value: Any) -> Tensor:
 def vjp(function: Callable, *primals: Any) -> tuple[Any, Callable]:
     """Evaluate ``function`` and return its result with its vector-Jacobian product.
 
-    The second result takes cotangents of the structure of the result and returns a tuple with one cotangent per
-    primal (of the primal's structure; zeros where the result does not depend on it).
+    The second result takes cotangents of the structure of the result and returns a tuple with one cotangent
+    per primal (of the primal's structure; zeros where the result does not depend on it).
 
     >>> y, pullback = vjp(lambda x: x * x, 3.0)
     >>> float(pullback(1.0)[0])
@@ -137,26 +144,19 @@ def vjp(function: Callable, *primals: Any) -> tuple[Any, Callable]:
     def pullback(cotangents: Any) -> tuple:
         given = pytree.flatten(cotangents)
         if len(given) != len(outputs):
-            raise ValueError(
-                f"vjp: expected {len(outputs)} cotangents, one per output; received {len(given)}."
-            )
+            raise ValueError(f"vjp: expected {len(outputs)} cotangents, one per output; received {len(given)}.")
         given = [
-            _fitting(tensor(cotangent, output.dtype), output)
-            for cotangent, output in zip(given, outputs, strict=True)
+            _fitting(tensor(cotangent, output.dtype), output) for cotangent, output in zip(given, outputs, strict=True)
         ]
         parts = backpropagate(outputs, given, sources)
-        return pytree.unflatten(
-            copies, [_zeros(s) if p is None else p for s, p in zip(sources, parts, strict=True)]
-        )
+        return pytree.unflatten(copies, [_zeros(s) if p is None else p for s, p in zip(sources, parts, strict=True)])
 
     return result, pullback
 
 
 def _fitting(cotangent: Tensor, output: Tensor) -> Tensor:
     if cotangent.shape != output.shape:
-        raise ShapeError(
-            f"A cotangent of shape {cotangent.shape} was given for an output of shape {output.shape}."
-        )
+        raise ShapeError(f"A cotangent of shape {cotangent.shape} was given for an output of shape {output.shape}.")
     return cotangent
 
 
@@ -194,13 +194,12 @@ def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux
 def _check_scalar(loss: Tensor) -> None:
     if loss.shape != ():
         raise ShapeError(
-            f"Only a scalar can be differentiated; the function returned shape {loss.shape}. Reduce it with mean() or "
+            f"Only a scalar can be differentiated; the function returned shape {loss.shape}. Reduce it with "
+            f"mean() or "
             "sum(), or use vjp with a cotangent of that shape."
         )
     if not is_floating(loss.dtype):
-        raise DtypeError(
-            f"Only a float result can be differentiated; the function returned dtype {loss.dtype.name}."
-        )
+        raise DtypeError(f"Only a float result can be differentiated; the function returned dtype {loss.dtype.name}.")
 
 
 def grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
@@ -229,9 +228,7 @@ def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any,
     12.0
     """
     if len(primals) != len(tangents):
-        raise ValueError(
-            f"jvp: expected one tangent per primal; received {len(primals)} and {len(tangents)}."
-        )
+        raise ValueError(f"jvp: expected one tangent per primal; received {len(primals)} and {len(tangents)}.")
     with _Recorder():
         copies = pytree.map(_watched_copy, tuple(primals))
         result = function(*copies)
@@ -254,7 +251,9 @@ def stop_gradient(value: Any) -> Any:
 
 
 def _override(result: Any, inputs: list[Tensor], gradient: Callable) -> Any:
-    """Let the tensors of ``result`` have ``gradient`` (a tuple over outputs -> a list over inputs) as theirs."""
+    """Let the tensors of ``result`` have ``gradient`` (a tuple over outputs -> a list over inputs) as
+    theirs.
+    """
     outputs = [value.detached() for value in pytree.flatten(result)]
     count = len(outputs)
     op = Op(
@@ -292,7 +291,8 @@ def custom_gradient(function: Callable) -> Callable:
             parts = list(parts) if isinstance(parts, (tuple, list)) else [parts]
             if len(parts) != len(inputs):
                 raise ValueError(
-                    f"The gradient function of {function.__name__} returned {len(parts)} gradients for {len(inputs)} "
+                    f"The gradient function of {function.__name__} returned {len(parts)} gradients for "
+                    f"{len(inputs)} "
                     "arguments."
                 )
             return parts
@@ -305,8 +305,8 @@ def custom_gradient(function: Callable) -> Callable:
 def checkpoint(function: Callable) -> Callable:
     """Return ``function`` with less memory for its gradient: its inner values are computed anew when needed.
 
-    Chen, Xu, Zhang, Guestrin: "Training deep nets with sublinear memory cost" (2016). Variables that the function
-    reads are differentiated too, and random draws repeat themselves.
+    Chen, Xu, Zhang, Guestrin: "Training deep nets with sublinear memory cost" (2016). Variables that the
+    function reads are differentiated too, and random draws repeat themselves.
 
     >>> float(grad(checkpoint(lambda x: x * x * x))(2.0))
     12.0
@@ -404,11 +404,11 @@ class GradientTape:
             (leaf.value if isinstance(leaf, Variable) else leaf).watched = True
 
     def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
-        """Gradient of the sum of ``target`` by each of ``sources`` (its structure; None where unconnected)."""
+        """Gradient of the sum of ``target`` by each of ``sources`` (its structure; None where
+        unconnected).
+        """
         if self._recorder is None:
-            raise RuntimeError(
-                "The tape recorded nothing: compute the target inside `with GradientTape() as tape`."
-            )
+            raise RuntimeError("The tape recorded nothing: compute the target inside `with GradientTape() as tape`.")
         if self._used and not self._persistent:
             raise RuntimeError(
                 "A GradientTape answers once; make it GradientTape(persistent=True) for several gradients."

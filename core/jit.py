@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,9 @@ from .tensor import Tensor, tensor, wrap
 from .variable import Variable
 
 log = logging.getLogger("tenzoo.compile")
+if os.environ.get("TENZOO_LOG") == "compile":  # tell what is compiled, why, and how long it took
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
 RECOMPILATIONS = 8  # of one function, after which it is told that something is wrong
 
 
@@ -148,7 +152,7 @@ def _describe(tree: Any, leaves: list) -> Any:
         hash(tree)
     except TypeError:
         raise TypeError(
-            f"A {kind.__name__} cannot be an argument of a compiled function: it is neither a tensor nor an array, and as "
-            "a constant it would have to be hashable."
+            f"A {kind.__name__} cannot be an argument of a compiled function: it is neither a tensor nor an array, "
+            "and as a constant it would have to be hashable."
         ) from None
     return kind, tree

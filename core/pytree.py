@@ -89,8 +89,6 @@ def map(function: Callable, tree: Any, *rest: Any) -> Any:
     columns = [flatten(tree)]
     for other in rest:
         if structure(other) != structure(tree):
-            raise ValueError(
-                f"The trees differ in structure: expected {structure(tree)}, received {structure(other)}."
-            )
+            raise ValueError(f"The trees differ in structure: expected {structure(tree)}, received {structure(other)}.")
         columns.append(flatten(other))
     return unflatten(tree, [function(*leaves) for leaves in zip(*columns, strict=True)])

@@ -1,8 +1,9 @@
 """Random tensors from a counter in a variable.
 
-Every draw takes the state of a :class:`SeedGenerator` (four words: seed and number of the draw), makes its bits with
-Philox4x32-10 as documented in :mod:`primitives.random_bits`, and counts the draw. So a traced function draws the same
-numbers as an eager one, and a run resumed from saved variables goes on where it stopped.
+Every draw takes the state of a :class:`SeedGenerator` (four words: seed and number of the draw), makes its
+bits with Philox4x32-10 as documented in :mod:`primitives.random_bits`, and counts the draw. So a traced
+function draws the same numbers as an eager one, and a run resumed from saved variables goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def _shape(shape: Any) -> tuple[int, ...]:
 
 
 def bits(shape: Any, seed: Any = None) -> Tensor:
-    """Uniform 32-bit words, uint32. ``seed``: None (global stream), an int (always the same draw), a generator."""
+    """Uniform 32-bit words, uint32. ``seed``: None (global stream), an int (always the same draw), a
+    generator.
+    """
     return random_bits(_state(seed), shape=_shape(shape))
 
 
@@ -114,7 +117,9 @@ def _unit(shape: Any, dtype: np.dtype, seed: Any) -> Tensor:
 
 
 def _open_unit(shape: Any, dtype: np.dtype, seed: Any) -> Tensor:
-    """Uniform odd multiples of 2^-24 (2^-53 for float64): in (0, 1), symmetric about 1/2; float32 for float16."""
+    """Uniform odd multiples of 2^-24 (2^-53 for float64): in (0, 1), symmetric about 1/2; float32 for
+    float16.
+    """
     if dtype == dtypes.FLOAT64:
         words = bits((2, *_shape(shape)), seed)
         high = ops.cast(words[0] >> np.uint32(5), dtype)  # 27 bits
@@ -129,9 +134,7 @@ def uniform(shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None,
     """Uniform numbers in [minval, maxval): minval + (maxval - minval) · (word >> 8) · 2^-24 in float32."""
     dtype = dtypes.as_dtype(dtype)
     if dtype.kind != "f":
-        raise DtypeError(
-            f"uniform: expected a float dtype; received {dtype.name}. Integers come from randint."
-        )
+        raise DtypeError(f"uniform: expected a float dtype; received {dtype.name}. Integers come from randint.")
     unit = _unit(shape, dtype, seed)
     if minval == 0 and maxval == 1:
         return unit
@@ -149,9 +152,7 @@ def normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, se
     return ops.cast(standard * stddev + mean, dtype)
 
 
-def truncated_normal(
-    shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None
-) -> Tensor:
+def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal numbers within two standard deviations of the mean (others are never drawn)."""
     dtype = dtypes.as_dtype(dtype)
     edge = 0.9544997361036416  # erf(2 / sqrt(2))
@@ -164,9 +165,7 @@ def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: An
     """Integers in [minval, maxval): minval + word mod (maxval - minval)."""
     span = int(maxval) - int(minval)
     if not 0 < span <= 1 << 32:
-        raise ValueError(
-            f"randint: expected minval < maxval, at most 2^32 apart; received {minval} and {maxval}."
-        )
+        raise ValueError(f"randint: expected minval < maxval, at most 2^32 apart; received {minval} and {maxval}.")
     words = bits(shape, seed)
     if span < 1 << 32:
         words = words % np.uint32(span)
@@ -213,7 +212,9 @@ shuffle = permutation
 
 
 def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Tensor:
-    """Zero each element with probability ``rate`` and scale the others by 1 / (1 - rate); Srivastava et al. (2014)."""
+    """Zero each element with probability ``rate`` and scale the others by 1 / (1 - rate); Srivastava et al.
+    (2014).
+    """
     x = ops.convert_to_tensor(inputs)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate is in [0, 1); received {rate}.")
@@ -226,8 +227,8 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
 def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Tensor:
     """Gamma numbers of shape ``alpha`` and scale 1.
 
-    Marsaglia, Tsang: "A simple method for generating gamma variables" (2000), with a fixed number of 12 trials per
-    element, of which the first accepted counts (all are refused less than once in 10^15).
+    Marsaglia, Tsang: "A simple method for generating gamma variables" (2000), with a fixed number of 12
+    trials per element, of which the first accepted counts (all are refused less than once in 10^15).
     """
     dtype = dtypes.as_dtype(dtype)
     shape, trials = _shape(shape), 12
@@ -249,7 +250,9 @@ def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Tensor
 
 
 def binomial(shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> Tensor:
-    """Number of successes in ``counts`` (known numbers) trials that succeed with ``probabilities``; one draw a trial."""
+    """Number of successes in ``counts`` (known numbers) trials that succeed with ``probabilities``; one
+    draw a trial.
+    """
     counts = np.asarray(counts)
     trials = int(counts.max(initial=0))
     success = _unit((trials, *_shape(shape)), dtypes.FLOAT32, seed) < probabilities

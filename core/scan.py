@@ -93,9 +93,7 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool) -> tuple[A
         body.backward = _Backward(body)
         body.graph.result[1].extend(body.backward.residuals)
     start = [*pytree.flatten(init), *(variable.value for variable in carried)]
-    outputs = _scan(
-        *captured, *start, *pytree.flatten(xs), body=body, length=length, reverse=reverse
-    )
+    outputs = _scan(*captured, *start, *pytree.flatten(xs), body=body, length=length, reverse=reverse)
     stacks, results = outputs[: body.carried], outputs[body.carried :]
     final = [stack[0 if reverse else length] for stack in stacks]
     count = len(pytree.flatten(init))

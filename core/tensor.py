@@ -25,9 +25,7 @@ class Tensor:
 
     __slots__ = ("__weakref__", "_array", "dtype", "index", "node", "shape", "watched")
 
-    def __init__(
-        self, array: np.ndarray | None, shape: tuple, dtype: np.dtype, node: Any = None, index: int = 0
-    ):
+    def __init__(self, array: np.ndarray | None, shape: tuple, dtype: np.dtype, node: Any = None, index: int = 0):
         self._array = array
         self.shape = shape
         self.dtype = dtype
@@ -86,7 +84,7 @@ class Tensor:
         return ops.transpose(self, axes or None)
 
     @property
-    def T(self) -> Tensor:
+    def T(self) -> Tensor:  # noqa: N802
         """The tensor with its axes reversed."""
         return ops.transpose(self)
 
@@ -110,8 +108,10 @@ class Tensor:
         if self._array is None:
             raise TraceError(
                 f"{what} needs the value of a tensor, but this one is symbolic: shape {self.shape}, dtype "
-                f"{self.dtype.name}, made by '{self.node.op.name}' while a function was traced{_user_line()}. Keep "
-                "to tensor operations there (ops.where for a choice by value, ops.cond for a branch), or run it "
+                f"{self.dtype.name}, made by '{self.node.op.name}' while a function was "
+                f"traced{_user_line()}. Keep "
+                "to tensor operations there (ops.where for a choice by value, ops.cond for a branch), or "
+                "run it "
                 "eagerly."
             )
         return self._array
@@ -220,9 +220,7 @@ def _binary(name: str, reflected: bool) -> Any:
 
 
 def _operand(value: Any) -> bool:
-    return isinstance(value, (Tensor, int, float, np.ndarray, np.generic, list, tuple)) or hasattr(
-        value, "__tensor__"
-    )
+    return isinstance(value, (Tensor, int, float, np.ndarray, np.generic, list, tuple)) or hasattr(value, "__tensor__")
 
 
 def install_operators(cls: type) -> None:
@@ -243,9 +241,14 @@ def install_operators(cls: type) -> None:
     for symbol, name in arithmetic.items():
         setattr(cls, f"__{symbol}__", _binary(name, reflected=False))
         setattr(cls, f"__r{symbol}__", _binary(name, reflected=True))
-    comparisons = dict(
-        eq="equal", ne="not_equal", lt="less", le="less_equal", gt="greater", ge="greater_equal"
-    )
+    comparisons = {
+        "eq": "equal",
+        "ne": "not_equal",
+        "lt": "less",
+        "le": "less_equal",
+        "gt": "greater",
+        "ge": "greater_equal",
+    }
     for symbol, name in comparisons.items():
         setattr(cls, f"__{symbol}__", _binary(name, reflected=False))
 
@@ -261,8 +264,8 @@ def wrap(array: np.ndarray) -> Tensor:
 def tensor(value: Any, dtype: Any = None) -> Tensor:
     """Make a tensor from numbers, nested lists, an array, a variable, or another tensor.
 
-    Python floats become ``floatx`` (float32), ints int32; numpy arrays keep their dtype. The data are copied, so a
-    later change to ``value`` does not show.
+    Python floats become ``floatx`` (float32), ints int32; numpy arrays keep their dtype. The data are copied,
+    so a later change to ``value`` does not show.
 
     >>> tensor([1, 2]).dtype.name, tensor(0.5).dtype.name, tensor(np.zeros(2)).dtype.name
     ('int32', 'float32', 'float64')
@@ -287,11 +290,9 @@ def tensor(value: Any, dtype: Any = None) -> Tensor:
         dtype is None
         and array.dtype != target == dtypes.INT32
         and array.size
-        and not (-(2**31) <= array.min() and array.max() < 2**31)
+        and not (array.min() >= -(2**31) and array.max() < 2**31)
     ):
-        raise DtypeError(
-            f"Python integers become int32, which {_describe(value)} does not fit; say dtype='int64'."
-        )
+        raise DtypeError(f"Python integers become int32, which {_describe(value)} does not fit; say dtype='int64'.")
     return wrap(np.array(array, dtype=target, order="C", copy=True))
 
 

@@ -1,4 +1,6 @@
-"""Variable: named state (weights, statistics, optimizer slots, random counters), and scopes that stand in for it."""
+"""Variable: named state (weights, statistics, optimizer slots, random counters), and scopes that stand in
+for it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from .tensor import Tensor, install_operators, tensor, wrap
 
 
 class _Changes:
-    """Counts reads and assignments of variables outside of traces: compiled code then has to look where they are."""
+    """Counts reads and assignments of variables outside of traces: compiled code then has to look where
+    they are.
+    """
 
     __slots__ = ("count",)
 
@@ -44,7 +48,8 @@ class Variable:
         initial = tensor(value, dtype)
         if initial._array is None:
             raise TraceError(
-                f"Variable {name!r} cannot take a symbolic initial value: variables have to exist before a function "
+                f"Variable {name!r} cannot take a symbolic initial value: variables have to exist before a "
+                f"function "
                 "is traced. Build the layer, or call it once, outside."
             )
         self._value = wrap(initial._array)
@@ -75,7 +80,9 @@ class Variable:
         return self._value
 
     def storage(self, writable: bool) -> np.ndarray:
-        """The array that holds the value, for compiled code; to be written to only if asked for as ``writable``."""
+        """The array that holds the value, for compiled code; to be written to only if asked for as
+        ``writable``.
+        """
         array = self._value._array
         if not array.flags.c_contiguous or (writable and self._shared):
             array = np.array(array, order="C")
@@ -128,7 +135,8 @@ class Variable:
             scopes[-1].write(self, new.detached() if state.recorders else new)
         elif new._array is None:
             raise TraceError(
-                f"A symbolic value was assigned to variable '{self.path}' outside of its trace. Values made while a "
+                f"A symbolic value was assigned to variable '{self.path}' outside of its trace. Values made "
+                f"while a "
                 "function is traced cannot leave it, except as its results."
             )
         else:
@@ -190,7 +198,7 @@ class Variable:
         return f"<Variable {self.path} shape={self.shape} dtype={self.dtype.name}>"
 
 
-_DELEGATED = frozenset("item tolist astype reshape transpose T sum mean max min".split())
+_DELEGATED = frozenset(("item", "tolist", "astype", "reshape", "transpose", "T", "sum", "mean", "max", "min"))
 install_operators(Variable)
 Variable.__eq__ = object.__eq__  # state is compared by identity, so that it can be kept in lists and dicts
 Variable.__ne__ = object.__ne__
@@ -199,8 +207,8 @@ Variable.__ne__ = object.__ne__
 class StateScope:
     """While open, reads and assignments of variables go to this scope and leave the variables alone.
 
-    ``initial`` maps variables to the tensors that they are to hold inside. ``reads`` and ``writes`` tell afterwards
-    what was asked for first and what was assigned last.
+    ``initial`` maps variables to the tensors that they are to hold inside. ``reads`` and ``writes`` tell
+    afterwards what was asked for first and what was assigned last.
 
     >>> v = Variable(1.0)
     >>> with StateScope() as scope:

@@ -142,9 +142,7 @@ def matmul(
 class _Task:
     """The body of the kernel: one block of rows and panels of one matrix, over one share of k."""
 
-    def __init__(
-        self, builder, cut: _Blocking, shape, strides, batch, type_: Type, buffers, scratch: Scratch
-    ):
+    def __init__(self, builder, cut: _Blocking, shape, strides, batch, type_: Type, buffers, scratch: Scratch):
         self.builder, self.cut, self.type, self.buffers = builder, cut, type_, buffers
         self.m, self.n, self.k = shape
         self.a, self.b = strides
@@ -166,9 +164,7 @@ class _Task:
         row0, panel0 = row_block * cut.rows, panel_block * cut.panels
         count = b.minimum(row0 + cut.rows, self.m) - row0
         panels = panel0, b.minimum(panel0 + cut.panels, ceil_div(self.n, cut.tile.width))
-        a_at = b.offset(
-            type_, self.buffers[0], _matrix_offset(b, self.matrix, self.batch, self.a) + row0 * self.a[-2]
-        )
+        a_at = b.offset(type_, self.buffers[0], _matrix_offset(b, self.matrix, self.batch, self.a) + row0 * self.a[-2])
         b_at = b.offset(type_, self.buffers[1], _matrix_offset(b, self.matrix, self.batch, self.b))
         k0 = self.split * cut.k_share
         k1 = b.minimum(k0 + cut.k_share, self.k)
@@ -186,9 +182,7 @@ class _Task:
 
     def _block(self, sweep: Sweep, a_at: Value, b_at: Value, k: Value, length: Value, count: Value) -> None:
         b, type_, strides = self.builder, self.type, (self.b[-2], self.b[-1])
-        in_place = (
-            strides[1] == 1 and self.cut.rows <= 2 * self.cut.tile.rows
-        )  # too few tiles to pay for packing
+        in_place = strides[1] == 1 and self.cut.rows <= 2 * self.cut.tile.rows  # too few tiles to pay for packing
         a_at, step = b.offset(type_, a_at, k * self.a[-1]), self.a[-1]
         if self.transposed:
             self._copy_tiles(a_at, length, count)

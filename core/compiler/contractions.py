@@ -1,7 +1,8 @@
-"""Contractions of the graph as calls of the micro-kernel, with what follows them computed while tiles are in registers."""
+"""Contractions of the graph as calls of the micro-kernel, and what follows them done while tiles are in registers."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,8 +13,8 @@ from ..primitives.contraction import contract, parse, split_axes
 from ..tensor import Tensor
 from . import contraction as micro
 from . import convolution
-from .expressions import Expressions, InPlace, Load, Unfusable, Writer, walk
-from .indices import ZERO, Affine, SplitNeeded, Var, delinearize, linear, strides_of
+from .expressions import Expressions, InPlace, Load, Writer, walk
+from .indices import ZERO, Affine, SplitNeeded, Unfusable, Var, delinearize, linear, strides_of
 from .loops import Builder, Value, index, of_dtype
 from .partition import Group
 from .tiles import Contraction, Place
@@ -28,14 +29,12 @@ class Product:
     def __init__(self, node: Node, left: View, right: View):
         a, b, result = parse(node.attributes["spec"])
         batch, rows, columns, summed = split_axes(node.attributes["spec"])
-        extents = dict(zip(a, node.inputs[0].shape, strict=True)) | dict(
-            zip(b, node.inputs[1].shape, strict=True)
-        )
+        extents = dict(zip(a, node.inputs[0].shape, strict=True)) | dict(zip(b, node.inputs[1].shape, strict=True))
         at = dict(zip(result, strides_of(node.specs[0].shape), strict=True))
         of_a = dict(zip(a, left.strides, strict=True))
         of_b = dict(zip(b, right.strides, strict=True))
         self.swapped = False
-        if columns and at[columns[-1]] != 1 or (not columns and rows):
+        if (columns and at[columns[-1]] != 1) or (not columns and rows):
             # The last axis of the result has to run along the columns: transpose the product.
             self.swapped = True
             rows, columns, of_a, of_b, left, right = columns, rows, of_b, of_a, right, left
@@ -99,9 +98,7 @@ def write(group: Group, stored: Callable, outputs: dict[Node, Any], scratch: Cal
     return _convolution(group, stored, outputs, scratch)
 
 
-def _product(
-    group: Group, stored: Callable, outputs: dict[Node, Any], scratch: Callable
-) -> list[tuple] | None:
+def _product(group: Group, stored: Callable, outputs: dict[Node, Any], scratch: Callable) -> list[tuple] | None:
     node = group.nodes[0]
     views = [view_of(value) for value in node.inputs]
     product = Product(node, *views)
@@ -164,9 +161,7 @@ def _geometry(node: Node) -> convolution.Convolution | None:
     )
 
 
-def _convolution(
-    group: Group, stored: Callable, outputs: dict[Node, Any], scratch: Callable
-) -> list[tuple] | None:
+def _convolution(group: Group, stored: Callable, outputs: dict[Node, Any], scratch: Callable) -> list[tuple] | None:
     node = group.nodes[0]
     geometry = _geometry(node)
     operands = [stored(value) for value in node.inputs]
@@ -182,7 +177,11 @@ def _convolution(
 
 
 def launches(
-    made: Contraction, operands: dict[str, Any], offsets: dict[str, int], epilogue: Epilogue, scratch: Callable
+    made: Contraction,
+    operands: dict[str, Any],
+    offsets: dict[str, int],
+    epilogue: Epilogue,
+    scratch: Callable,
 ) -> list[tuple]:
     """The kernels of a contraction, each with the buffers for its names and where in them to begin (in bytes)."""
     named = {**operands, "out": epilogue.main}
@@ -234,9 +233,7 @@ class Epilogue:
         *self._others, (_, self._value) = values
         self._offset = linear(at, self._root.specs[0].shape)
         loads = [e for e in walk([v for _, v in values]) if isinstance(e, Load)]
-        self.extras = list(
-            dict.fromkeys([*(e.buffer for e in loads), *(buffer for buffer, _ in self._others)])
-        )
+        self.extras = list(dict.fromkeys([*(e.buffer for e in loads), *(buffer for buffer, _ in self._others)]))
         self._check_columns([self._offset, *(e.offset for e in loads)])
         if any(e.dynamic for e in loads):
             raise Unfusable
@@ -260,23 +257,21 @@ class Epilogue:
                 step *= var.extent
             shape = [n for _, n in axes]
             found.update(zip((name for name, _ in axes), delinearize(position, shape), strict=True))
-        return tuple(
-            found[name] if n != 1 else ZERO for name, n in zip(result, self._root.specs[0].shape, strict=True)
-        )
+        return tuple(found[name] if n != 1 else ZERO for name, n in zip(result, self._root.specs[0].shape, strict=True))
 
     def _check_columns(self, accesses: Sequence[Affine]) -> None:
         """Whole vectors are loaded: along the columns every access has to run by steps of 1, or stay in place."""
         columns = self._variables[2]
         self._column = columns[-1]
         for access in accesses:
-            for outer, inner in zip(columns, columns[1:], strict=False):
+            for outer, inner in itertools.pairwise(columns):
                 if access.coefficient(outer) != access.coefficient(inner) * inner.extent:
                     raise Unfusable
             if access.coefficient(self._column) not in (0, 1):
                 raise Unfusable
 
     def write(self, b: Builder, value: Value, place: Place, extras: list[Value]) -> Value | None:
-        """Called by the micro-kernel for each vector of the result; returns what is to be stored, if not stored here."""
+        """Called by the micro-kernel for each vector of the result; returns what is still to be stored."""
         where = self._positions(place)
 
         def position(affine: Affine) -> Value:

@@ -159,14 +159,8 @@ def _gather(
     lengths = {length for _, length in tables.runs}
 
     module = Module()
-    at = [
-        module.table(i32, values or [0])
-        for values in (tables.inputs, tables.outputs, tables.blocks, tables.shapes)
-    ]
-    at += [
-        module.table(i32, [cell for row in rows for cell in row] or [0])
-        for rows in (tables.runs, tables.pieces)
-    ]
+    at = [module.table(i32, values or [0]) for values in (tables.inputs, tables.outputs, tables.blocks, tables.shapes)]
+    at += [module.table(i32, [cell for row in rows for cell in row] or [0]) for rows in (tables.runs, tables.pieces)]
     with module.kernel("kernel", 3 + extras) as (b, (x, w, out, *more), lo, hi, base):
         inputs, outputs, blocks, shapes, runs, pieces = map(b.symbol, at)
         scratch = Scratch(b, base, type_)
@@ -175,13 +169,9 @@ def _gather(
         sums = Sweep.elements(tile, panels, room, whole)
         sums_at = scratch.take(sums)
 
-        def one_variant(
-            v: Value, corner: Value, weights: Value, where: tuple, group: Value, share: tuple
-        ) -> None:
+        def one_variant(v: Value, corner: Value, weights: Value, where: tuple, group: Value, share: tuple) -> None:
             first_image, images, row0 = where
-            grid_y, grid_x, y0, x0, block_lo, block_hi, start = (
-                _number(b, shapes, v * 7 + i) for i in range(7)
-            )
+            grid_y, grid_x, y0, x0, block_lo, block_hi, start = (_number(b, shapes, v * 7 + i) for i in range(7))
             rows = b.minimum(grid_y - row0, pixels.rows) if pixels.together == 1 else grid_y
             count = b.maximum(rows * grid_x * images, 0)
             top = first_image * target.size[0] + row0 * target.step[0] + y0
@@ -337,9 +327,7 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None = None, extras:
                 return b.offset(type_, corner, _number(b, tap_at, row0 + row))
 
             stride = conv.stride[1] * window.pitch
-            sweep.block(
-                prepare, row_address, Runs(lines_at, b.const(index, 0), images * rows, stride, conv.out[1])
-            )
+            sweep.block(prepare, row_address, Runs(lines_at, b.const(index, 0), images * rows, stride, conv.out[1]))
 
         with b.loop(lo, hi, vectorize=False) as task:
             split, group, row_block, panel_block = digits(task, tasks)
@@ -355,9 +343,7 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None = None, extras:
                 if value is not None:  # else the epilogue has stored it
                     b.store(value, out, row * f + column)
 
-            sweep = Sweep(
-                b, tile, n, count, (panel0, b.minimum(panel0 + panels, all_panels)), room, False, store
-            )
+            sweep = Sweep(b, tile, n, count, (panel0, b.minimum(panel0 + panels, all_panels)), room, False, store)
             first = split * blocks_each
             last = b.minimum(first + blocks_each, pixels.count)
             sweep.blocks(sums_at, sums, first, last, 1, lambda number: block(number, sweep, group, row0))

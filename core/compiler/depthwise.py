@@ -113,9 +113,7 @@ def convolution(
             for variant in variants:
                 rows = b.minimum(variant.grid[0] - row0, pixels.rows)
                 with b.loop(0, images, vectorize=False) as image, b.loop(0, rows, vectorize=False) as y:
-                    at = b.offset(
-                        type_, corner, image * window.elements + y * (stride[0] * window.offset(1, 0))
-                    )
+                    at = b.offset(type_, corner, image * window.elements + y * (stride[0] * window.offset(1, 0)))
                     line = (first_image + image) * out_size[0] + (row0 + y) * step[0] + variant.first[0]
                     start = line * out_size[1] + variant.first[1]
                     _pixel_groups(b, variant.grid[1], functools.partial(group, variant, at, start))
@@ -164,9 +162,7 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None, extras: int) -
                 corner = window.place(b, type_, window_at, x, first_image, images, row0)
                 rows = b.minimum(conv.out[0] - row0, pixels.rows)
                 with b.loop(0, images, vectorize=False) as image, b.loop(0, rows, vectorize=False) as y:
-                    at = b.offset(
-                        type_, corner, image * window.elements + y * (conv.stride[0] * window.offset(1, 0))
-                    )
+                    at = b.offset(type_, corner, image * window.elements + y * (conv.stride[0] * window.offset(1, 0)))
                     line = (first_image + image) * conv.out[0] + row0 + y
                     dy_at = b.offset(type_, dy, line * (conv.out[1] * c))
                     _pixel_groups(b, conv.out[1], functools.partial(group, at, dy_at, sums_at))

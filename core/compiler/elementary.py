@@ -141,9 +141,7 @@ def _split_log(b, x):
     mantissa, bias = MANTISSA[bits], BIAS[bits]
     tiny = x < 2.0 ** (1 - bias)
     pattern = b.bitcast(b.select(tiny, x * 2.0**mantissa, x), integer)
-    root = (
-        np.float32(math.sqrt(0.5)).view(np.int32) if bits == 32 else np.float64(math.sqrt(0.5)).view(np.int64)
-    )
+    root = np.float32(math.sqrt(0.5)).view(np.int32) if bits == 32 else np.float64(math.sqrt(0.5)).view(np.int64)
     shifted = pattern + ((bias << mantissa) - int(root))
     m = b.bitcast((shifted & ((1 << mantissa) - 1)) + int(root), x.type)
     unsigned = b.shift_right_logical(shifted, mantissa)

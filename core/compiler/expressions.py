@@ -9,14 +9,10 @@ import numpy as np
 
 from ..op import Node
 from ..tensor import Tensor
-from .indices import ZERO, Affine, Var, delinearize, indices_of, linear, strides_of
+from .indices import ZERO, Affine, Unfusable, Var, delinearize, indices_of, linear, strides_of
 from .loops import Builder, Value, index, of_dtype
 from .partition import ALIASES, HEAVY, REDUCTIONS, Group, is_elementwise
 from .scalars import Scalars
-
-
-class Unfusable(Exception):  # noqa: N818  not an error: the nodes then get kernels of their own
-    """Nodes that were put together cannot be computed in one pass over the data."""
 
 
 class InPlace(Exception):  # noqa: N818  not an error: the values then go through memory of their own
@@ -60,8 +56,9 @@ Expression = Const | Load | Apply | Row
 class Expressions:
     """Builds the expressions of one group.
 
-    ``own`` are the nodes computed in the kernel, ``inlined`` those that every reader computes for itself. ``stored(tensor)`` tells the buffer of a value that is in memory, row-major, or None. ``results`` maps
-    those nodes whose value is at hand when it is asked for (reductions, a contraction) to the indices at which it is.
+    ``own`` are the nodes computed in the kernel, ``inlined`` those that every reader computes for itself.
+    ``stored(tensor)`` tells the buffer of a value that is in memory, row-major, or None. ``results`` maps those nodes
+    whose value is at hand when it is asked for (reductions, a contraction) to the indices at which it is.
     """
 
     def __init__(
@@ -257,9 +254,7 @@ class Program:
             for expression in walk(self.roots(stage)):
                 seen.setdefault(id(expression), (expression, set()))[1].add(stage)
         return [
-            e
-            for e, stages in seen.values()
-            if len(stages) > 1 and isinstance(e, Apply) and e.node.op.name in HEAVY
+            e for e, stages in seen.values() if len(stages) > 1 and isinstance(e, Apply) and e.node.op.name in HEAVY
         ]
 
 
@@ -288,9 +283,7 @@ class Writer:
     ``position(affine)`` gives the value of an affine index there, ``pointers`` the buffers' addresses.
     """
 
-    def __init__(
-        self, b: Builder, position: Callable[[Affine], Value], pointers: dict, rows: dict[Node, Value]
-    ):
+    def __init__(self, b: Builder, position: Callable[[Affine], Value], pointers: dict, rows: dict[Node, Value]):
         self.b = b
         self.scalars = Scalars(b)
         self._position = position

@@ -31,6 +31,10 @@ class NotAffine(Exception):  # noqa: N818  the value has to be put into memory f
     """A position cannot be written as an affine function of the loop variables."""
 
 
+class Unfusable(Exception):  # noqa: N818  not an error: the nodes then get kernels of their own, or numpy's help
+    """Nodes that were put together cannot be computed in one pass over the data, or an op has no emission."""
+
+
 class Affine:
     """``const`` plus the sum of coefficient · variable."""
 

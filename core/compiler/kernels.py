@@ -38,6 +38,8 @@ def _made(module: Module, extent: int, work: int) -> Kernel:
     return Kernel(module.text(), extent, max(1, min(max(extent, 1), CHUNK // max(1, work))))
 
 
+# ruff: noqa: SIM117  a loop inside a kernel reads as it nests
+
 # -- copies ----------------------------------------------------------------------------------------------------------
 
 
@@ -64,16 +66,15 @@ def _concatenate(node: Node) -> Kernel | None:
     type_ = of_dtype(node.specs[0].dtype)
     blocks = [math.prod(v.shape[axis:]) for v in node.inputs]
     total = sum(blocks)
-    with _kernel(node) as (b, sources, (out,), lo, hi, module):
-        with b.loop(lo, hi, vectorize=False) as row:
-            start = 0
-            for source, block in zip(sources, blocks, strict=True):
-                b.copy(
-                    b.offset(type_, out, row * total + start),
-                    b.offset(type_, source, row * block),
-                    block * type_.size,
-                )
-                start += block
+    with _kernel(node) as (b, sources, (out,), lo, hi, module), b.loop(lo, hi, vectorize=False) as row:
+        start = 0
+        for source, block in zip(sources, blocks, strict=True):
+            b.copy(
+                b.offset(type_, out, row * total + start),
+                b.offset(type_, source, row * block),
+                block * type_.size,
+            )
+            start += block
     return _made(module, math.prod(shape[:axis]), total)
 
 
@@ -176,15 +177,12 @@ def _scatter_add(node: Node) -> Kernel | None:
         with b.loop(lo, hi, vectorize=False) as item:
             first = item * part
             width = b.minimum(first + part, row) - first
-            with b.loop(0, rows, vectorize=False) as r:
-                with b.loop(0, width, parallel=True) as i:
-                    b.store(b.const(type_, 0), out, r * row + first + i)
+            with b.loop(0, rows, vectorize=False) as r, b.loop(0, width, parallel=True) as i:
+                b.store(b.const(type_, 0), out, r * row + first + i)
             with b.loop(0, count, vectorize=False) as k:
                 start = first
                 for pointer, value, extent, stride in zip(positions, indices, shape, strides, strict=False):
-                    start = (
-                        start + _axis_position(b, b.load(of_dtype(value.dtype), pointer, k), extent) * stride
-                    )
+                    start = start + _axis_position(b, b.load(of_dtype(value.dtype), pointer, k), extent) * stride
                 with b.loop(0, width, parallel=True) as i:
                     total = b.load(type_, out, start + i) + b.load(type_, source, k * row + first + i)
                     b.store(total, out, start + i)
@@ -364,18 +362,17 @@ def _position_of(node: Node, how: str) -> Kernel | None:
     type_, int32 = of_dtype(x.dtype), of_dtype(np.int32)
     count, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     outer = math.prod(x.shape[:axis])
-    with _kernel(node) as (b, (source,), (out,), lo, hi, module):
-        with b.loop(lo, hi, vectorize=False) as item:
-            start = item // inner * (count * inner) + item % inner
-            carry = [b.load(type_, source, start), b.const(int32, 0)]
-            with b.loop(1, count, carry=carry, vectorize=False) as (k, state):
-                value = b.load(type_, source, start + k * inner)
-                better = b.compare(how, value, state[0])
-                if type_.kind == "f":
-                    better = better | (value.ne(value) & state[0].eq(state[0]))
-                state[0] = b.select(better, value, state[0])
-                state[1] = b.select(better, b.cast(Value(b, of_dtype(np.int64), k.text), int32), state[1])
-            b.store(state[1], out, item)
+    with _kernel(node) as (b, (source,), (out,), lo, hi, module), b.loop(lo, hi, vectorize=False) as item:
+        start = item // inner * (count * inner) + item % inner
+        carry = [b.load(type_, source, start), b.const(int32, 0)]
+        with b.loop(1, count, carry=carry, vectorize=False) as (k, state):
+            value = b.load(type_, source, start + k * inner)
+            better = b.compare(how, value, state[0])
+            if type_.kind == "f":
+                better = better | (value.ne(value) & state[0].eq(state[0]))
+            state[0] = b.select(better, value, state[0])
+            state[1] = b.select(better, b.cast(Value(b, of_dtype(np.int64), k.text), int32), state[1])
+        b.store(state[1], out, item)
     return _made(module, outer * inner, count * 4)
 
 
@@ -384,14 +381,13 @@ def _cumulative(node: Node, how: str) -> Kernel | None:
     type_ = of_dtype(x.dtype)
     count, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     last = (count - 1) * inner
-    with _kernel(node) as (b, (source,), (out,), lo, hi, module):
-        with b.loop(lo, hi, vectorize=False) as item:
-            start = item // inner * (count * inner) + item % inner
-            carry = [b.const(type_, {"add": 0, "mul": 1}[how])]
-            with b.loop(0, count, carry=carry, vectorize=False) as (k, state):
-                at = start + (last - k * inner if node.attributes["reverse"] else k * inner)
-                state[0] = b.binary(how, state[0], b.load(type_, source, at))
-                b.store(state[0], out, at)
+    with _kernel(node) as (b, (source,), (out,), lo, hi, module), b.loop(lo, hi, vectorize=False) as item:
+        start = item // inner * (count * inner) + item % inner
+        carry = [b.const(type_, {"add": 0, "mul": 1}[how])]
+        with b.loop(0, count, carry=carry, vectorize=False) as (k, state):
+            at = start + (last - k * inner if node.attributes["reverse"] else k * inner)
+            state[0] = b.binary(how, state[0], b.load(type_, source, at))
+            b.store(state[0], out, at)
     return _made(module, math.prod(x.shape[:axis]) * inner, count * 2)
 
 

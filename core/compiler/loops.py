@@ -36,9 +36,7 @@ class Type:
 
     __slots__ = ("_dtype", "_vectors", "bits", "element", "kind", "lanes", "llvm", "name", "suffix")
 
-    def __init__(
-        self, name: str, llvm: str, kind: str, bits: int, lanes: int = 0, element: Type | None = None
-    ):
+    def __init__(self, name: str, llvm: str, kind: str, bits: int, lanes: int = 0, element: Type | None = None):
         self.name, self.llvm, self.kind, self.bits, self.lanes = name, llvm, kind, bits, lanes
         self.element = element or self
         scalar = name if kind == "f" else f"i{bits}"
@@ -87,9 +85,7 @@ f32, f64 = Type("f32", "float", "f", 32), Type("f64", "double", "f", 64)
 i1 = Type("i1", "i1", "b", 1)
 i8, i16, i32, i64 = (Type(f"i{bits}", f"i{bits}", "i", bits) for bits in (8, 16, 32, 64))
 u8, u16, u32, u64 = (Type(f"u{bits}", f"i{bits}", "u", bits) for bits in (8, 16, 32, 64))
-index = Type(
-    "index", "i64", "i", 64
-)  # loop counters and offsets: arithmetic that never overflows, `//` on >= 0 only
+index = Type("index", "i64", "i", 64)  # loop counters and offsets: arithmetic that never overflows, `//` on >= 0 only
 
 _BY_DTYPE = {
     "float16": f16, "float32": f32, "float64": f64, "bool": i1, "int8": i8, "int16": i16, "int32": i32,
@@ -138,9 +134,7 @@ class Value:
         return f"<{self.type} {self.text}>"
 
     def __bool__(self) -> bool:
-        raise TypeError(
-            "a loop IR value has no truth value while the kernel is being written: use if_ or select"
-        )
+        raise TypeError("a loop IR value has no truth value while the kernel is being written: use if_ or select")
 
     # fmt: off
     def __add__(self, other): return self.builder.binary("add", self, other)
@@ -257,9 +251,7 @@ class Module:
         ):
             yield b, arguments, lo, hi, scratch
         with self.function(name, [ptr, index, index, ptr]) as (b, addresses, lo, hi, scratch):
-            b.call(
-                f"{name}.body", void, [*(b.load(ptr, addresses, i) for i in range(buffers)), lo, hi, scratch]
-            )
+            b.call(f"{name}.body", void, [*(b.load(ptr, addresses, i) for i in range(buffers)), lo, hi, scratch])
 
 
 class Builder:
@@ -505,11 +497,7 @@ class Builder:
                 return self.emit(
                     type_, f"{'fpext' if source.bits < target.bits else 'fptrunc'} {x.typed} to {type_.llvm}"
                 )
-            wide = (
-                i64.vector(x.type.lanes)
-                if target.bits == 64 or target.element is u32
-                else i32.vector(x.type.lanes)
-            )
+            wide = i64.vector(x.type.lanes) if target.bits == 64 or target.element is u32 else i32.vector(x.type.lanes)
             # Out of range is undefined; freeze makes it an arbitrary number instead.
             whole = self.emit(wide, f"fptosi {x.typed} to {wide.llvm}")
             return self.cast(self.emit(wide, f"freeze {whole.typed}"), type_)
@@ -587,9 +575,7 @@ class Builder:
     def copy(self, target: Value, source: Value, size) -> None:
         """Copy `size` bytes between places that do not overlap."""
         size = size if isinstance(size, Value) else self.const(index, size)
-        self.effect(
-            f"call void @llvm.memcpy.p0.p0.i64({target.typed}, {source.typed}, {size.typed}, i1 false)"
-        )
+        self.effect(f"call void @llvm.memcpy.p0.p0.i64({target.typed}, {source.typed}, {size.typed}, i1 false)")
 
     def fill_zero(self, target: Value, size) -> None:
         """Set `size` bytes to zero."""
@@ -614,9 +600,7 @@ class Builder:
         return cell
 
     def atomic_load(self, type_: Type, pointer: Value, order: str = "acquire") -> Value:
-        return self.emit(
-            type_, f"load atomic {type_.llvm}, {pointer.typed} {order}, align {type_.size}", False
-        )
+        return self.emit(type_, f"load atomic {type_.llvm}, {pointer.typed} {order}, align {type_.size}", False)
 
     def atomic_store(self, value: Value, pointer: Value, order: str = "release") -> None:
         self.effect(f"store atomic {value.typed}, {pointer.typed} {order}, align {value.type.size}")
@@ -648,9 +632,7 @@ class Builder:
         self.open = False
 
     @contextlib.contextmanager
-    def loop(
-        self, lo, hi, step=1, carry: list[Value] | None = None, parallel: bool = False, vectorize: bool = True
-    ):
+    def loop(self, lo, hi, step=1, carry: list[Value] | None = None, parallel: bool = False, vectorize: bool = True):
         """Run the body for lo <= i < hi. Yields the index, or (index, state) with values carried round.
 
         `state` is a list: assign to its items inside the body; after the loop it holds the final values.
@@ -684,11 +666,7 @@ class Builder:
         self._access_group = saved_group
         following = i + step
         latch = self._block
-        hints = (
-            []
-            if vectorize
-            else ['!{!"llvm.loop.vectorize.enable", i1 false}', '!{!"llvm.loop.unroll.disable"}']
-        )
+        hints = [] if vectorize else ['!{!"llvm.loop.vectorize.enable", i1 false}', '!{!"llvm.loop.unroll.disable"}']
         hints += [f'!{{!"llvm.loop.parallel_accesses", {group}}}'] if group else []
         note = ""
         if hints:
@@ -697,18 +675,14 @@ class Builder:
         self.effect(f"br i1 {(following < hi).text}, label %{body}, label %{done}{note}")
         heads = [f"  {i.text} = phi {i.type.llvm} [{lo.text}, %{before}], [{following.text}, %{latch}]"]
         for phi, start, end in zip(phis, initial, state, strict=True):
-            heads.append(
-                f"  {phi.text} = phi {phi.type.llvm} [{start.text}, %{before}], [{end.text}, %{latch}]"
-            )
+            heads.append(f"  {phi.text} = phi {phi.type.llvm} [{start.text}, %{before}], [{end.text}, %{latch}]")
         self.lines[place:place] = heads
         guarded = self.lines[place - 2].startswith("  br i1")
         self._start(done)
         self._known = outside
         for k, (start, end) in enumerate(zip(initial, state, strict=True)):
             first = f"[{start.text}, %{before}], " if guarded else ""
-            state[k] = self.emit(
-                start.type, f"phi {start.type.llvm} {first}[{end.text}, %{latch}]", pure=False
-            )
+            state[k] = self.emit(start.type, f"phi {start.type.llvm} {first}[{end.text}, %{latch}]", pure=False)
 
     @contextlib.contextmanager
     def if_(self, condition: Value, carry: list[Value] | None = None) -> Iterator[Branch]:

@@ -18,6 +18,7 @@ import ctypes
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import pathlib
 import platform
@@ -192,13 +193,12 @@ class Program:
     It runs `iterations` times; after each, the buffers of launch k move on by `strides[k]` bytes.
     """
 
-    def __init__(
-        self, launches: Sequence[Launch], iterations: int = 1, strides: Sequence[Sequence[int]] | None = None
-    ):
+    def __init__(self, launches: Sequence[Launch], iterations: int = 1, strides: Sequence[Sequence[int]] | None = None):
+        self.iterations = iterations
         self._kernels = [launch.kernel for launch in launches]
         edges = np.cumsum([0, *(len(launch.buffers) for launch in launches)])
         self._table = np.array([a for launch in launches for a in launch.buffers], np.int64)
-        self.addresses = [self._table[i:j] for i, j in zip(edges, edges[1:], strict=False)]
+        self.addresses = [self._table[i:j] for i, j in itertools.pairwise(edges)]
         self._strides = np.array([s for row in strides or () for s in row], np.int64)
         self.scratch = max((launch.kernel.kernel.scratch for launch in launches), default=0)
         records = [
@@ -206,9 +206,7 @@ class Program:
             for loaded, table in zip(self._kernels, self.addresses, strict=True)
         ]
         self.records = np.array(records, np.int64).reshape(-1, 4)
-        self.ticks = np.zeros(
-            len(launches) + 1, np.int64
-        )  # the processor's clock before each launch, and at the end
+        self.ticks = np.zeros(len(launches) + 1, np.int64)  # the processor's clock before each launch, and at the end
         entry = self.records.ctypes.data, len(launches), self.ticks.ctypes.data
         steps = self._table.ctypes.data, self._strides.ctypes.data, len(self._strides), iterations
         self.entry = (*entry, *steps)
@@ -338,9 +336,7 @@ def _write_parallel(module: Module) -> None:
                 _pause(b)
                 spins.set(spins.get() + 1)
                 if sys.platform != "win32":
-                    with b.if_(
-                        spins.get() > SPINS
-                    ):  # the thread that has the last chunk may want this processor
+                    with b.if_(spins.get() > SPINS):  # the thread that has the last chunk may want this processor
                         b.call("sched_yield", i32, [])
 
 
@@ -365,7 +361,17 @@ def _write_repeat(module: Module) -> None:
     The addresses in the table move on by the strides after each iteration, and back at the end.
     """
     parameters = [ptr, ptr, index, ptr, ptr, ptr, index, index]
-    with module.function("repeat", parameters) as (b, state, records, count, ticks, table, strides, length, times):
+    with module.function("repeat", parameters) as (
+        b,
+        state,
+        records,
+        count,
+        ticks,
+        table,
+        strides,
+        length,
+        times,
+    ):
         with b.loop(0, times, vectorize=False):
             b.call("run", void, [state, records, count, ticks])
             with b.loop(0, length, vectorize=False) as k:

@@ -8,6 +8,7 @@ kernel and back into it. What only moves elements belongs to no kernel: it becom
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 import numpy as np
 
 from ..op import Node, Op
@@ -18,8 +19,11 @@ REDUCTIONS = {"reduce_sum": "add", "reduce_max": "maximum", "reduce_min": "minim
 ALIASES = {"identity", "stop_gradient", "barrier", "custom_gradient"}
 VIEWS = {"reshape", "transpose", "broadcast_to", "slice", "split", "flip"}
 EPILOGUES = {"contract", "conv", "conv_input_gradient", "conv_filter_gradient"}
+MOST_NODES = 60  # of kernels that are merged although they need not be
+SMALL = 4096  # elements of a loop nest that costs no more than its launch
 INLINE_DEPTH = 6  # of element-wise ops on a variable or input that are computed anew by every reader
-HEAVY = set("exp log tanh erf sin cos tan power expm1 log1p sigmoid mod floor_divide".split())
+# Ops that cost more than to read their result again.
+HEAVY = {"exp", "log", "tanh", "erf", "sin", "cos", "tan", "power", "expm1", "log1p", "sigmoid", "mod", "floor_divide"}
 
 
 def is_elementwise(op: Op) -> bool:
@@ -79,6 +83,28 @@ class Partition:
         self.fuse = fuse
         for node in nodes:
             self._place(node)
+        if fuse:
+            self._merge_siblings()
+
+    def _merge_siblings(self) -> None:
+        """Join kernels of one level and one loop nest that read the same values, or that are hardly worth a launch."""
+        alike: dict[tuple, list[Group]] = {}
+        for group in dict.fromkeys(self.group_of.values()):
+            if group.kind == "rows":
+                alike.setdefault((group.level, size_of(group.factors), group.reduced is None), []).append(group)
+        for (_, size, _), groups in alike.items():
+            kept: list[tuple[Group, set]] = []
+            for group in groups:
+                own = set(group.nodes)
+                reads = {v.key for n in group.nodes for v in n.inputs if v._array is None and v.node not in own}
+                for other, read in kept:
+                    few = len(other.nodes) + len(group.nodes) <= MOST_NODES
+                    if few and (size <= SMALL or reads & read) and self._compatible(other, group):
+                        self._merge(other, group)
+                        read |= reads
+                        break
+                else:
+                    kept.append((group, reads))
 
     def groups(self) -> list[Group]:
         """The groups in an order in which they can be computed."""

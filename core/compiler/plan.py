@@ -19,9 +19,9 @@ from ..op import Node
 from ..tensor import Tensor
 from ..variable import changes
 from . import contractions, kernels, native, rows
-from .expressions import InPlace, Unfusable
-from .indices import NotAffine
-from .partition import ALIASES, EPILOGUES, REDUCTIONS, VIEWS, Group, Partition, is_elementwise
+from .expressions import InPlace
+from .indices import NotAffine, Unfusable
+from .partition import ALIASES, EPILOGUES, HEAVY, REDUCTIONS, VIEWS, Group, Partition, is_elementwise
 from .simplify import simplify
 
 log = logging.getLogger("tenzoo.compile")
@@ -93,6 +93,8 @@ class Plan:
         self.variables = {v: self._name(symbol, "variable") for v, symbol in graph.reads.items()}
         count = len(outputs) - len(graph.writes)
         self._needed = self._needed_values(outputs)
+        if fuse:
+            self._compute_again(nodes, outputs)
         self._homes = self._in_place(graph, outputs[:count], outputs[count:])
         self.steps: list[Step] = []
         for group in self._groups:
@@ -163,6 +165,42 @@ class Plan:
                 needed.add(base.key)
         return needed
 
+    def _compute_again(self, nodes: list[Node], outputs: Sequence[Tensor]) -> None:
+        """Do not put into memory what every reader can compute from what is there, at no more reading."""
+        kept = self._in_memory(nodes, outputs)
+        inlined = self._partition.inlined
+        for node, group in self._partition.group_of.items():
+            key = (node, 0)
+            if key not in self._needed or node in kept or not is_elementwise(node.op) or node.specs[0].dtype == bool:
+                continue
+            chain = self._derivation(node, group)
+            if chain is not None:
+                self._needed.discard(key)
+                inlined.update(dict.fromkeys(chain, 1))
+
+    def _derivation(self, node: Node, group: Group) -> list[Node] | None:
+        """The few cheap nodes of a group by which ``node`` follows from values in memory; None if there are none."""
+        chain, large, stack = [], set(), [node]
+        size = math.prod(node.specs[0].shape)
+        while stack:
+            now = stack.pop()
+            chain.append(now)
+            if len(chain) > 4 or now.op.name in HEAVY or not is_elementwise(now.op):
+                return None
+            for value in now.inputs:
+                for base in self._bases(value):
+                    small = 2 * base.size <= size
+                    if not small and base.size != size:
+                        return None
+                    in_memory = base.node.op.reference is None or base.key in self._needed
+                    if in_memory and base.node is not node:
+                        large.update(() if small else (base.key,))
+                    elif self._partition.group_of.get(base.node) is group or base.node in self._partition.inlined:
+                        stack.append(base.node)
+                    else:
+                        return None
+        return chain if len(large) <= 2 else None
+
     def _reads(self) -> Iterator[tuple[Tensor, Group]]:
         """Every computed value or input, with the groups that read it: through views and inlined nodes."""
         for node, group in self._partition.group_of.items():
@@ -174,9 +212,7 @@ class Plan:
                     else:
                         yield base, group
 
-    def _in_place(
-        self, graph: Graph, results: Sequence[Tensor], writes: Sequence[Tensor]
-    ) -> dict[Any, Buffer]:
+    def _in_place(self, graph: Graph, results: Sequence[Tensor], writes: Sequence[Tensor]) -> dict[Any, Buffer]:
         """Values to be written over the variable that they are the new value of: where all its readers come before."""
         order = {group: i for i, group in enumerate(self._groups)}
         last_read: dict[Any, int] = {}
@@ -235,12 +271,7 @@ class Plan:
     def _kernels(self, group: Group, in_place: bool) -> list[Step]:
         wanted = [n for n in group.nodes if any((n, i) in self._needed for i in range(len(n.specs)))]
         outputs = {node: self._output(node, 0, in_place) for node in wanted}
-        every = [
-            self._output(node, i)
-            for node in wanted
-            for i in range(len(node.specs))
-            if (node, i) in self._needed
-        ]
+        every = [self._output(node, i) for node in wanted for i in range(len(node.specs)) if (node, i) in self._needed]
         if not any(buffer.size for buffer in every):
             return []
         if group.kind == "rows":
@@ -262,7 +293,7 @@ class Plan:
         return [self._reference(node, group)]
 
     def _loop(self, node: Node, group: Group) -> list[Step] | None:
-        """The steps of a scan: the carry is put into the first slot of its stack, then the body runs again and again."""
+        """The steps of a scan: the carry goes into the first slot of its stack, then the body runs again and again."""
         body, length, reverse = (node.attributes[name] for name in ("body", "length", "reverse"))
         inner = Plan(body.graph, self._fuse, inner=True)
         inputs = [self._stored(value) for value in node.inputs]
@@ -453,14 +484,10 @@ class Plan:
             else:
                 segment()
         results = [
-            buffer.array.reshape(shape).copy()
-            for buffer, shape in zip(self.results, self._result_shapes, strict=True)
+            buffer.array.reshape(shape).copy() for buffer, shape in zip(self.results, self._result_shapes, strict=True)
         ]
         if self.copies:
-            values = [
-                buffer.array.copy() if buffer.kind == "variable" else buffer.array
-                for buffer, _ in self.copies
-            ]
+            values = [buffer.array.copy() if buffer.kind == "variable" else buffer.array for buffer, _ in self.copies]
             for value, (_, variable) in zip(values, self.copies, strict=True):
                 variable.storage(True)[...] = value.reshape(variable.shape)
         return results

@@ -208,11 +208,7 @@ class _Kernel:
         with b.loop(lo, hi, vectorize=False) as item:
             first = b.const(index, 0) if blocks == 1 else item % blocks * block
             self._unpack(item if blocks == 1 else item // blocks, outer)
-            count = (
-                b.const(index, inner.extent)
-                if blocks == 1
-                else b.minimum(first + block, inner.extent) - first
-            )
+            count = b.const(index, inner.extent) if blocks == 1 else b.minimum(first + block, inner.extent) - first
 
             def columns(body: Callable[[Value], None]) -> None:
                 with b.loop(0, count, parallel=True) as c:
@@ -267,9 +263,10 @@ class _Kernel:
             return
         axis, *rest = axes
         innermost = not rest
-        with self.b.loop(
-            0, axis.extent, carry=carry, parallel=parallel and innermost, vectorize=innermost
-        ) as (i, state):
+        with self.b.loop(0, axis.extent, carry=carry, parallel=parallel and innermost, vectorize=innermost) as (
+            i,
+            state,
+        ):
             self._bind(axis, i)
             with self._nest(rest, state, parallel) as inner:
                 yield inner

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from .indices import Unfusable
 from .loops import Builder, Value, f16, f32, of_dtype
 
 _HALF_EXACT = {"where", "cast", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
@@ -26,7 +25,10 @@ class Scalars:
         return self.builder.cast(result, f16) if half and result.type is f32 else result
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.builder, name)
+        method = getattr(self.builder, name, None)
+        if method is None:  # an op that nobody has taught the compiler yet: numpy computes it
+            raise Unfusable(name)
+        return method
 
     # fmt: off
     def negative(self, x): return -x
@@ -82,8 +84,3 @@ class Scalars:
             result = b.select((rest & 1).ne(0), result * base, result)
             base, rest = base * base, rest >> 1
         return result
-
-
-def literal(array: np.ndarray, builder: Builder) -> Value:
-    """A one-element array as a constant."""
-    return builder.const(of_dtype(array.dtype), array.reshape(-1)[0].item())

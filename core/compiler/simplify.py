@@ -41,7 +41,7 @@ def simplify(
     if "split" in enabled:
         rules.append(_split_reduction)
     rules.append(_addressable)
-    nodes, outputs = rewrite(graph.nodes(), graph.outputs, rules, "merge" in enabled)
+    outputs = rewrite(graph.nodes(), graph.outputs, rules, "merge" in enabled)
     outputs = [_materialized(value) for value in outputs]
     if apart:
         outputs = _apart(outputs)
@@ -60,9 +60,7 @@ def _apart(outputs: Sequence[Tensor]) -> list[Tensor]:
     return result
 
 
-def rewrite(
-    nodes: Sequence[Node], outputs: Sequence[Tensor], rules: Sequence[Rule], merge: bool
-) -> tuple[list[Node], list[Tensor]]:
+def rewrite(nodes: Sequence[Node], outputs: Sequence[Tensor], rules: Sequence[Rule], merge: bool) -> list[Tensor]:
     """Build the graph anew, node by node. A rule answers the value(s) to use instead, or None."""
     values: dict[Any, Tensor] = {}
     known: dict[Any, tuple[Tensor, ...]] = {}
@@ -79,7 +77,7 @@ def rewrite(
             if key is not None:
                 known[key] = made
         values.update({(node, i): value for i, value in enumerate(made)})
-    return nodes, [current(value) for value in outputs]
+    return [current(value) for value in outputs]
 
 
 def _rewritten(node: Node, inputs: tuple, rules: Sequence[Rule]) -> tuple[Tensor, ...]:

@@ -89,11 +89,7 @@ class Tile:
         """Vector `v` of a row of B that begins at element `at`; past `columns` its lanes are arbitrary."""
         part = min(self.lanes, columns - v * self.lanes)
         value = b.load(self.type.vector(part), source, at + v * self.lanes)
-        return (
-            value
-            if part == self.lanes
-            else b.shuffle(value, value, [min(i, part - 1) for i in range(self.lanes)])
-        )
+        return value if part == self.lanes else b.shuffle(value, value, [min(i, part - 1) for i in range(self.lanes)])
 
 
 def choose_tile(type_: Type, m: int, n: int) -> Tile:
@@ -102,16 +98,12 @@ def choose_tile(type_: Type, m: int, n: int) -> Tile:
     registers = emit_llvm.vector_registers()
 
     def cycles(rows: int, vectors: int) -> float:
-        return max(
-            rows * vectors / 2 + 0.1, 4.6, (rows + vectors) * 0.55
-        )  # 2 of each a cycle; sums take over 4
+        return max(rows * vectors / 2 + 0.1, 4.6, (rows + vectors) * 0.55)  # 2 of each a cycle; sums take over 4
 
     def cost(rows: int, vectors: int) -> float:
         full, tail = divmod(n, lanes * vectors)
         across = full * cycles(rows, vectors) + (cycles(rows, ceil_div(tail, lanes)) if tail else 0)
-        return (
-            ceil_div(m, rows) * across * (1.02 if full and tail else 1.0)
-        )  # a second panel shape is more code
+        return ceil_div(m, rows) * across * (1.02 if full and tail else 1.0)  # a second panel shape is more code
 
     shapes = [(r, v) for v in (2, 3, 1, 4) for r in range(registers, 0, -1) if r * v + v + 1 <= registers]
     shapes.append((1, 8))  # the vectors of B need no registers where each is used once
@@ -122,9 +114,7 @@ def choose_tile(type_: Type, m: int, n: int) -> Tile:
 # -- the micro-kernel ----------------------------------------------------------------------------------------
 
 
-def _multiply_add(
-    b: Builder, tile: Tile, sums: list[Value], rows: list[Value], at: Value, panel: Value, k
-) -> None:
+def _multiply_add(b: Builder, tile: Tile, sums: list[Value], rows: list[Value], at: Value, panel: Value, k) -> None:
     """sums += (element `at` of each row) x (row `k` of the panel)."""
     columns = [tile.load(b, panel, k, v, tile.columns or tile.width) for v in range(tile.vectors)]
     for r, row in enumerate(rows):
@@ -172,9 +162,7 @@ class Runs:
     length: int = 0  # of every run, where they are all of the same
 
 
-def _accumulate(
-    b: Builder, tile: Tile, sums: list[Value], rows: list[Value], panel: Value, runs
-) -> list[Value]:
+def _accumulate(b: Builder, tile: Tile, sums: list[Value], rows: list[Value], panel: Value, runs) -> list[Value]:
     """Add to the sums; `runs` is a length with its stride, a list of (offset, length), or `Runs`."""
     rows, state = [b.opaque(row) for row in rows], [*sums, b.opaque(panel)]
     if isinstance(runs, Runs):
@@ -208,9 +196,7 @@ def _write_rows(b: Builder, tile: Tile, source: Value, first, count, finish) -> 
             finish(b.load(tile.vector, source, (row - first) * tile.width + v * tile.lanes), row, v)
 
 
-def _tiles(
-    b: Builder, tile: Tile, count: Value, row_address, panel: Value, runs, sums_at: Value, finish=None
-) -> None:
+def _tiles(b: Builder, tile: Tile, count: Value, row_address, panel: Value, runs, sums_at: Value, finish=None) -> None:
     """Go down one panel: every tile of the `count` rows.
 
     Without `finish` the tiles' sums are taken up from `sums_at` and put back there. With it they start at
@@ -291,9 +277,7 @@ def pack(
         return
     with b.loop(0, panels, vectorize=False) as p:
         to = b.offset(tile.type, panel, p * pitch)
-        _pack_columns(
-            b, tile, width, to, b.offset(tile.type, source, p * (tile.width * strides[1])), count, strides
-        )
+        _pack_columns(b, tile, width, to, b.offset(tile.type, source, p * (tile.width * strides[1])), count, strides)
 
 
 def _pack_columns(
@@ -371,9 +355,7 @@ class Sweep:
         b.fill_zero(sums_at, size * self.tile.type.size)
         with b.loop(lo, hi, step, vectorize=False) as k:
             body(k)
-        self._each(
-            lambda p, tile, finish: _write_rows(b, tile, self._sums(p), b.const(index, 0), self.count, finish)
-        )
+        self._each(lambda p, tile, finish: _write_rows(b, tile, self._sums(p), b.const(index, 0), self.count, finish))
 
     def block(self, prepare, row_address, runs) -> None:
         """Add one block: prepare(panel, tile, width) packs the panel and returns its tile and address."""
@@ -404,9 +386,7 @@ class Sweep:
         return home
 
     def _sums(self, p: Value) -> Value:
-        return self.b.offset(
-            self.tile.type, self.sums_at, (p - self.panels[0]) * (self.room * self.tile.width)
-        )
+        return self.b.offset(self.tile.type, self.sums_at, (p - self.panels[0]) * (self.room * self.tile.width))
 
     def _each(self, body) -> None:
         """Call body(panel, tile, finish) for the panels; the last of all may be narrower than the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,9 +55,7 @@ def view_of(value: Tensor) -> View:
     return View(value, 0, strides_of(value.shape))
 
 
-def reshaped_strides(
-    shape: Sequence[int], strides: Sequence[int], target: Sequence[int]
-) -> tuple[int, ...] | None:
+def reshaped_strides(shape: Sequence[int], strides: Sequence[int], target: Sequence[int]) -> tuple[int, ...] | None:
     """Strides of a view after a reshape, or None where it would need a copy."""
     source = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
     result: list[int] = []
@@ -102,7 +101,7 @@ def reshaped_strides(
 def merge(axes: Sequence[tuple[int, int]]) -> int | None:
     """The stride of neighbouring axes (extent, stride) walked through as one, or None where that has no stride."""
     axes = [(n, s) for n, s in axes if n != 1]
-    for (_, outer), (extent, stride) in zip(axes, axes[1:], strict=False):
+    for (_, outer), (extent, stride) in itertools.pairwise(axes):
         if outer != stride * extent:
             return None
     return axes[-1][1] if axes else 0

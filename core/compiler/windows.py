@@ -66,9 +66,7 @@ def backward_variants(conv: Convolution) -> list[Variant]:
     for py in range(min(sy, conv.size[0])):
         for px in range(min(sx, conv.size[1])):
             taps = [
-                ((py - i) // sy, (px - j) // sx, t)
-                for i, j, t in conv.taps()
-                if not ((py - i) % sy or (px - j) % sx)
+                ((py - i) // sy, (px - j) // sx, t) for i, j, t in conv.taps() if not ((py - i) % sy or (px - j) % sx)
             ]
             grid = (-(-(conv.size[0] - py) // sy), -(-(conv.size[1] - px) // sx))
             found.append(Variant(sorted(taps), (py, px), grid))
@@ -182,9 +180,7 @@ class PixelBlocks:
         return first, b.minimum(first + self.together, self.images) - first, part * self.rows
 
 
-def pixel_blocks(
-    images: int, variants: list[Variant], window_of, item: int, most: int, least: int
-) -> PixelBlocks:
+def pixel_blocks(images: int, variants: list[Variant], window_of, item: int, most: int, least: int) -> PixelBlocks:
     """Choose blocks of at most `most` pixels whose windows fit the cache; `least` of them if that can be."""
     height, width = (max(variant.grid[d] for variant in variants) for d in (0, 1))
     rows = max(1, min(height, most // width))

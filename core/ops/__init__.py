@@ -32,8 +32,6 @@ globals().update(_functions)
 # ops.image.resize, ops.linalg.solve, …; these take the place of the modules that define them.
 image = _namespace("image", _images)
 linalg = _namespace("linalg", {**_algebra, "jvp": _functions["jvp"]})
-nn = _namespace(
-    "nn", {**_neural, **{n: _functions[n] for n in ("moments", "multi_hot", "normalize", "one_hot")}}
-)
+nn = _namespace("nn", {**_neural, **{n: _functions[n] for n in ("moments", "multi_hot", "normalize", "one_hot")}})
 numpy = _namespace("numpy", {**_numeric, **{n: _functions[n] for n in ("corrcoef", "correlate", "slogdet")}})
 __all__ = [*sorted(_functions), "image", "linalg", "nn", "numpy"]

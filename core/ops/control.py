@@ -29,7 +29,9 @@ def custom_gradient(f: Callable) -> Callable:
 
 
 def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
-    """``fun(*primals)`` and its derivative along ``tangents``; with ``has_aux`` also what ``fun`` returns besides."""
+    """``fun(*primals)`` and its derivative along ``tangents``; with ``has_aux`` also what ``fun`` returns
+    besides.
+    """
     from ..gradients import jvp as pushforward
 
     if not has_aux:
@@ -47,7 +49,8 @@ def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fa
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """``true_fn()`` if ``pred`` holds, else ``false_fn()``; both return the same structure.
 
-    With a symbolic ``pred`` both branches are computed and the values, and those assigned to variables, are chosen.
+    With a symbolic ``pred`` both branches are computed and the values, and those assigned to variables, are
+    chosen.
     """
     pred = math.cast(pred, "bool")
     if pred._array is not None:
@@ -102,7 +105,8 @@ def _symbolic_while(cond: Callable, body: Callable, values: tuple, limit: int | 
     for graph in (graph_of_test, graph_of_body):
         if graph.reads or graph.writes or graph.captured():
             raise TraceError(
-                "while_loop: while a function is traced, the loop's functions may use only their loop variables. Pass "
+                "while_loop: while a function is traced, the loop's functions may use only their loop "
+                "variables. Pass "
                 "the other tensors and variables in as loop variables."
             )
     leaves = pytree.flatten(values)
@@ -117,7 +121,8 @@ def _symbolic_while(cond: Callable, body: Callable, values: tuple, limit: int | 
 
     def gradient(*_: Any) -> None:
         raise TraceError(
-            "while_loop: a loop of unknown length has no gradient while a function is traced. Use scan or fori_loop, "
+            "while_loop: a loop of unknown length has no gradient while a function is traced. Use scan or "
+            "fori_loop, "
             "or run it eagerly."
         )
 
@@ -182,7 +187,9 @@ def vectorized_map(function: Callable, elements: Any) -> Any:
 
 
 def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
-    """All prefixes of an associative ``f``, in a logarithmic number of steps; f takes and returns whole trees."""
+    """All prefixes of an associative ``f``, in a logarithmic number of steps; f takes and returns whole
+    trees.
+    """
     from .shape import concatenate, flip
 
     values = pytree.map(convert, elems)
@@ -198,8 +205,6 @@ def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int =
         behind = pytree.map(lambda leaf, o=offset: part(leaf, 0, count - o), values)
         ahead = pytree.map(lambda leaf, o=offset: part(leaf, o, count), values)
         combined = f(behind, ahead)
-        values = pytree.map(
-            lambda old, new, o=offset: concatenate([part(old, 0, o), new], axis), values, combined
-        )
+        values = pytree.map(lambda old, new, o=offset: concatenate([part(old, 0, o), new], axis), values, combined)
         offset *= 2
     return pytree.map(lambda leaf: flip(leaf, axis), values) if reverse else values

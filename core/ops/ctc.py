@@ -24,8 +24,8 @@ _NEVER = -1e5  # logarithm of a probability of 0, small enough and still finite 
 def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any, mask_index: int = 0) -> Tensor:
     """Minus the log-probability of the labels, over all alignments with the frames: (B,).
 
-    ``target``: labels (B, S); ``output``: logits (B, T, classes), of which ``mask_index`` is the blank; the lengths
-    (B,) say how many of them count.
+    ``target``: labels (B, S); ``output``: logits (B, T, classes), of which ``mask_index`` is the blank; the
+    lengths (B,) say how many of them count.
     """
     output, target = to_float(output), math.cast(target, "int32")
     lengths, frames = math.cast(target_length, "int32"), math.cast(output_length, "int32")
@@ -37,9 +37,7 @@ def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any, m
     logs = log_softmax(output)
     # blank, first label, blank, second label, …, blank
     blanks = full((batch, labels), mask_index, "int32")
-    states = concatenate(
-        [reshape(stack([blanks, target], -1), (batch, -1)), full((batch, 1), mask_index, "int32")], 1
-    )
+    states = concatenate([reshape(stack([blanks, target], -1), (batch, -1)), full((batch, 1), mask_index, "int32")], 1)
     count = 2 * labels + 1
     emitted = take_along_axis(logs, broadcast_to(expand_dims(states, 1), (batch, output.shape[1], count)), -1)
     never = scalar(_NEVER, output)
@@ -68,8 +66,9 @@ def ctc_decode(
 ) -> tuple[Tensor, Tensor]:
     """The most probable class of each frame, without repetitions and blanks.
 
-    ``inputs``: scores (B, T, classes). Returns labels (1, B, T), filled up with -1, and minus the sum of the scores
-    taken (B, 1). Only the strategy "greedy" exists here; ``beam_width`` and ``top_paths`` belong to the other.
+    ``inputs``: scores (B, T, classes). Returns labels (1, B, T), filled up with -1, and minus the sum of the
+    scores taken (B, 1). Only the strategy "greedy" exists here; ``beam_width`` and ``top_paths`` belong to
+    the other.
     """
     if strategy != "greedy" or top_paths != 1:
         raise ValueError(

@@ -1,4 +1,6 @@
-"""Images, channels last: (H, W, C) or (N, H, W, C). Resizing, warping, filters, colours, cropping, patches."""
+"""Images, channels last: (H, W, C) or (N, H, W, C). Resizing, warping, filters, colours, cropping,
+patches.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def _batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, boo
     return (expand_dims(x, 0), True) if x.ndim == 3 else (x, False)
 
 
-# Resizing ------------------------------------------------------------------------------------------------------------
+# Resizing
+# -------------------------------------------------------------------------------------------------------
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
@@ -85,9 +88,9 @@ def resize(
 ) -> Tensor:
     """Images of another (height, width). Pixels are squares: their centres lie at halves, as in Pillow.
 
-    interpolation: "nearest", "bilinear", "bicubic", "lanczos3", "lanczos5". ``antialias`` widens the kernel when
-    shrinking. With ``crop_to_aspect_ratio`` or ``pad_to_aspect_ratio`` the content keeps its proportions. The dtype
-    is kept; integers are rounded.
+    interpolation: "nearest", "bilinear", "bicubic", "lanczos3", "lanczos5". ``antialias`` widens the kernel
+    when shrinking. With ``crop_to_aspect_ratio`` or ``pad_to_aspect_ratio`` the content keeps its
+    proportions. The dtype is kept; integers are rounded.
     """
     x, single = _batch("resize", images, data_format)
     if interpolation != "nearest" and interpolation not in _KERNELS:
@@ -140,7 +143,9 @@ def scale_and_translate(
     method: str,
     antialias: bool = True,
 ) -> Tensor:
-    """Resample the ``spatial_dims`` of a value: position p goes to p · scale + translation (known numbers)."""
+    """Resample the ``spatial_dims`` of a value: position p goes to p · scale + translation (known
+    numbers).
+    """
     x = to_float(images)
     if method not in _KERNELS:
         raise ValueError(f"scale_and_translate: method is one of {', '.join(_KERNELS)}; received {method!r}.")
@@ -151,7 +156,8 @@ def scale_and_translate(
     return x
 
 
-# Warping -------------------------------------------------------------------------------------------------------------
+# Warping
+# -------------------------------------------------------------------------------------------------------
 
 
 def _mirrored(index: Tensor, extent: int) -> Tensor:
@@ -174,7 +180,8 @@ def _interpolate(
     """x[*lead, *coordinates], the coordinates being floats between positions; further axes of x stay."""
     if mode not in _FILL_MODES or order not in (0, 1):
         raise ValueError(
-            f"fill_mode is one of {', '.join(_FILL_MODES)} and the order of interpolation 0 or 1; received {mode!r}, {order}."
+            f"fill_mode is one of {', '.join(_FILL_MODES)} and the order of interpolation 0 or 1; received "
+            f"{mode!r}, {order}."
         )
     extents = x.shape[len(lead) : len(lead) + len(coordinates)]
     spare = (1,) * (x.ndim - len(lead) - len(coordinates))
@@ -209,14 +216,12 @@ def map_coordinates(
 ) -> Tensor:
     """Values of ``inputs`` (n axes) at float ``coordinates`` (n, …): (…).
 
-    order: 0 nearest, 1 linear. Outside, fill_mode says: "constant", "nearest", "wrap", "mirror" (about the centre of
-    the last element), "reflect" (about its edge).
+    order: 0 nearest, 1 linear. Outside, fill_mode says: "constant", "nearest", "wrap", "mirror" (about the
+    centre of the last element), "reflect" (about its edge).
     """
     x, places = convert(inputs), to_float(coordinates)
     if places.ndim < 2 or places.shape[0] != x.ndim:
-        raise ShapeError(
-            f"map_coordinates: expected coordinates ({x.ndim}, …); received shape {places.shape}."
-        )
+        raise ShapeError(f"map_coordinates: expected coordinates ({x.ndim}, …); received shape {places.shape}.")
     dtype = x.dtype
     result = _interpolate(to_float(x), [], unstack(places), order, fill_mode, fill_value)
     return result if dtype.kind == "f" else cast_to(math.round(result), dtype)
@@ -225,9 +230,7 @@ def map_coordinates(
 _ORDERS = {"nearest": 0, "bilinear": 1}
 
 
-def _warped(
-    name: str, x: Tensor, rows: Tensor, columns: Tensor, interpolation: str, mode: str, fill: float
-) -> Tensor:
+def _warped(name: str, x: Tensor, rows: Tensor, columns: Tensor, interpolation: str, mode: str, fill: float) -> Tensor:
     """Pixels of (N, H, W, C) at float rows and columns (N, h, w): (N, h, w, C)."""
     if interpolation not in _ORDERS:
         raise ValueError(f"{name}: interpolation is 'nearest' or 'bilinear'; received {interpolation!r}.")
@@ -259,9 +262,7 @@ def affine_transform(
     t = to_float(transform)
     t = expand_dims(t, 0) if t.ndim == 1 else t
     if t.shape not in ((1, 8), (x.shape[0], 8)):
-        raise ShapeError(
-            f"affine_transform: expected transforms (8,) or ({x.shape[0]}, 8); received shape {t.shape}."
-        )
+        raise ShapeError(f"affine_transform: expected transforms (8,) or ({x.shape[0]}, 8); received shape {t.shape}.")
     a0, a1, a2, b0, b1, b2 = (reshape(t[:, i], (-1, 1, 1)) for i in range(6))
     row, column = _grid(x, t.dtype)
     shape = (x.shape[0], *x.shape[1:3])
@@ -336,15 +337,14 @@ def elastic_transform(
     return squeeze(y, 0) if single else y
 
 
-# Filters -------------------------------------------------------------------------------------------------------------
+# Filters
+# -------------------------------------------------------------------------------------------------------
 
 
 def _filtered(x: Tensor, kernel: Tensor, padding: str = "same") -> Tensor:
     """Convolve each channel of (N, H, W, C) with the kernels (h, w, m): (N, H, W, C·m)."""
     kernel = expand_dims(cast_to(kernel, x.dtype), 2)
-    return depthwise_conv(
-        x, broadcast_to(kernel, (*kernel.shape[:2], x.shape[-1], kernel.shape[-1])), padding=padding
-    )
+    return depthwise_conv(x, broadcast_to(kernel, (*kernel.shape[:2], x.shape[-1], kernel.shape[-1])), padding=padding)
 
 
 def _gaussian(size: int, sigma: Any) -> Tensor:
@@ -356,7 +356,9 @@ def _gaussian(size: int, sigma: Any) -> Tensor:
 def gaussian_blur(
     images: Any, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), data_format: str | None = None
 ) -> Tensor:
-    """Blur with Gaussian weights of widths ``sigma``, (x, y), over ``kernel_size`` pixels, (x, y); zeros outside."""
+    """Blur with Gaussian weights of widths ``sigma``, (x, y), over ``kernel_size`` pixels, (x, y); zeros
+    outside.
+    """
     x, single = _batch("gaussian_blur", images, data_format)
     (width, height), sigma = pair(kernel_size, 2, "kernel_size"), convert(sigma)
     x = to_float(x)
@@ -386,7 +388,8 @@ def ssim(
 ) -> Tensor:
     """Structural similarity of two images: (), or (N,).
 
-    Wang, Bovik, Sheikh, Simoncelli: "Image quality assessment: from error visibility to structural similarity" (2004).
+    Wang, Bovik, Sheikh, Simoncelli: "Image quality assessment: from error visibility to structural
+    similarity" (2004).
     """
     x, single = _batch("ssim", image1, data_format)
     y, _ = _batch("ssim", image2, data_format)
@@ -411,7 +414,8 @@ def ssim(
     return squeeze(result, 0) if single else result
 
 
-# Colours -------------------------------------------------------------------------------------------------------------
+# Colours
+# -------------------------------------------------------------------------------------------------------
 
 
 def _planes(name: str, images: Any, data_format: str | None) -> list[Tensor]:
@@ -461,7 +465,8 @@ def hsv_to_rgb(images: Any, data_format: str | None = None) -> Tensor:
     return stack([value * (1 - saturation + saturation * c) for c in (red, green, blue)], -1)
 
 
-# Cropping, padding, patches --------------------------------------------------------------------------------------------
+# Cropping, padding, patches
+# --------------------------------------------------------------------------------------------
 
 
 def _edges(name: str, low: Any, high: Any, total: int | None, target: int | None) -> tuple[int, int]:
@@ -471,9 +476,7 @@ def _edges(name: str, low: Any, high: Any, total: int | None, target: int | None
     low = total - high if low is None else low
     high = total - low if high is None else high
     if low < 0 or high < 0:
-        raise ValueError(
-            f"{name}: the ends {low} and {high} are negative; does the target extent {target} fit?"
-        )
+        raise ValueError(f"{name}: the ends {low} and {high} are negative; does the target extent {target} fit?")
     return int(low), int(high)
 
 
@@ -490,9 +493,7 @@ def crop_images(
     """Cut away rows and columns; for each axis give two of: first end, second end, target extent."""
     x, single = _batch("crop_images", images, data_format)
     h, w = x.shape[1:3]
-    top, bottom = _edges(
-        "crop_images", top_cropping, bottom_cropping, h - (target_height or 0), target_height
-    )
+    top, bottom = _edges("crop_images", top_cropping, bottom_cropping, h - (target_height or 0), target_height)
     left, right = _edges("crop_images", left_cropping, right_cropping, w - (target_width or 0), target_width)
     x = x[:, top : h - bottom, left : w - right]
     return squeeze(x, 0) if single else x
@@ -545,9 +546,7 @@ def extract_patches_3d(
     _channels_last(data_format, "extract_patches_3d")
     x = convert(volumes)
     if x.ndim not in (4, 5):
-        raise ShapeError(
-            f"extract_patches_3d: expected (D, H, W, C) or (N, D, H, W, C); received shape {x.shape}."
-        )
+        raise ShapeError(f"extract_patches_3d: expected (D, H, W, C) or (N, D, H, W, C); received shape {x.shape}.")
     whole = expand_dims(x, 0) if x.ndim == 4 else x
     patches = _patches(whole, pair(size, 3, "size"), strides, dilation_rate, padding)
     return squeeze(patches, 0) if x.ndim == 4 else patches

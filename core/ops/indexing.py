@@ -71,7 +71,9 @@ def scatter(indices: Any, values: Any, shape: Any) -> Tensor:
 
 
 def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Tensor:
-    """``inputs`` with the rows at ``indices`` (…, K) replaced by ``updates``, or combined: "add", "max", "min", "mul"."""
+    """``inputs`` with the rows at ``indices`` (…, K) replaced by ``updates``, or combined: "add", "max",
+    "min", "mul".
+    """
     x = convert(inputs)
     updates = cast_to(convert(updates), x.dtype)
     columns = _columns(indices)
@@ -81,9 +83,7 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
         return x + indexing.scatter_add(updates, *columns, shape=x.shape)
     combine = {"max": math.maximum, "min": math.minimum, "mul": math.multiply}
     if reduction not in combine:
-        raise ValueError(
-            f"scatter_update: reduction is None, 'add', 'max', 'min' or 'mul'; received {reduction!r}."
-        )
+        raise ValueError(f"scatter_update: reduction is None, 'add', 'max', 'min' or 'mul'; received {reduction!r}.")
     updates = reshape(updates, (columns[0].size, *x.shape[len(columns) :]))
     columns = [reshape(column, (-1,)) for column in columns]
     for i in range(columns[0].size):  # one at a time: positions may repeat
@@ -122,9 +122,7 @@ def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, so
     return reduce_min(_by_segment(data, ids, count, high), 1)
 
 
-def segment_prod(
-    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
-) -> Tensor:
+def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Tensor:
     """Product of the rows of ``data`` that share a segment number; 1 for empty segments."""
     from .reductions import prod
 
@@ -135,9 +133,7 @@ def segment_prod(
 def _segments(name: str, data: Any, segment_ids: Any, count: int | None) -> tuple[Tensor, Tensor, int]:
     data, ids = convert(data), _integers(segment_ids, name)
     if ids.ndim != 1 or data.shape[:1] != ids.shape:
-        raise ShapeError(
-            f"{name}: expected one segment number per row; received {data.shape} and {ids.shape}."
-        )
+        raise ShapeError(f"{name}: expected one segment number per row; received {data.shape} and {ids.shape}.")
     return data, ids, int(np.max(np.asarray(ids), initial=-1)) + 1 if count is None else count
 
 
@@ -160,9 +156,7 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse:
     return math.cast(math.equal(expand_dims(x, axis), classes), dtypes.as_dtype(dtype))
 
 
-def multi_hot(
-    inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
-) -> Tensor:
+def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Tensor:
     """Vectors with a 1 at each of the positions listed along the last axis."""
     from .reductions import max as reduce_max
 
@@ -198,7 +192,9 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
 
 
 def nonzero(x: Any) -> tuple[Tensor, ...]:
-    """Positions of the elements that are not 0, one int32 tensor per axis. The shape depends on the values."""
+    """Positions of the elements that are not 0, one int32 tensor per axis. The shape depends on the
+    values.
+    """
     return tuple(wrap(i.astype(np.int32)) for i in np.nonzero(np.asarray(convert(x))))
 
 
@@ -214,7 +210,8 @@ def unique(
 ) -> Any:
     """Distinct elements in ascending order; on request the first position of each, the way back, the counts.
 
-    The shape depends on the values, unless ``size`` cuts or fills it up (with ``fill_value``, or the least element).
+    The shape depends on the values, unless ``size`` cuts or fills it up (with ``fill_value``, or the least
+    element).
     """
     values, index, inverse, counts = np.unique(np.asarray(convert(x)), True, True, True, axis)
     along = axis or 0
@@ -257,7 +254,9 @@ def histogram(x: Any, bins: int = 10, range: tuple[float, float] | None = None) 
 
 
 def get_item(x: Any, key: Any) -> Tensor:
-    """x[key] with numpy's rules: integers, slices, None, ``...``, integer tensors, and concrete bool masks."""
+    """x[key] with numpy's rules: integers, slices, None, ``...``, integer tensors, and concrete bool
+    masks.
+    """
     x = convert(x)
     keys = _expanded(x, key if isinstance(key, tuple) else (key,))
     new = [i for i, item in enumerate(keys) if item is None]
@@ -287,7 +286,8 @@ def _expanded(x: Tensor, keys: tuple) -> list:
             if item.dtype == dtypes.BOOL:
                 if item._array is None:
                     raise DtypeError(
-                        "A symbolic bool mask cannot index: the shape of the result would depend on its values. Use "
+                        "A symbolic bool mask cannot index: the shape of the result would depend on its "
+                        "values. Use "
                         "ops.where."
                     )
                 if item.ndim == 0:
@@ -298,11 +298,7 @@ def _expanded(x: Tensor, keys: tuple) -> list:
             item = _integers(item, "index")
             if item.ndim == 0 and item._array is not None:
                 item = int(item._array)
-        elif (
-            not isinstance(item, (int, np.integer, builtins.slice))
-            and item is not None
-            and item is not Ellipsis
-        ):
+        elif not isinstance(item, (int, np.integer, builtins.slice)) and item is not None and item is not Ellipsis:
             raise DtypeError(f"A tensor cannot be indexed with {type(item).__name__} ({item!r}).")
         resolved.append(item)
     used = builtins.sum(item is not None and item is not Ellipsis for item in resolved)
@@ -316,9 +312,7 @@ def _expanded(x: Tensor, keys: tuple) -> list:
         earlier = builtins.sum(item is not None and item is not Ellipsis for item in resolved[:start])
         axis = earlier + (len(fill) if place is not None and place < start else 0)
         if x.shape[axis : axis + len(shape)] != shape:
-            raise IndexError(
-                f"A mask of shape {shape} does not fit axis {axis} of a tensor of shape {x.shape}."
-            )
+            raise IndexError(f"A mask of shape {shape} does not fit axis {axis} of a tensor of shape {x.shape}.")
     return resolved + fill if place is None else resolved[:place] + fill + resolved[place + 1 :]
 
 
@@ -340,9 +334,7 @@ def _basic(x: Tensor, keys: list) -> Tensor:
         else:
             index = int(item)
             if not -extent <= index < extent:
-                raise IndexError(
-                    f"Index {index} is out of range for axis {axis} of a tensor of shape {x.shape}."
-                )
+                raise IndexError(f"Index {index} is out of range for axis {axis} of a tensor of shape {x.shape}.")
             starts.append(index % extent)
             stops.append(index % extent + 1)
             steps.append(1)

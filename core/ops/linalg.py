@@ -97,7 +97,9 @@ def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
 
 
 def pinv(x: Any, rcond: float | None = None) -> Tensor:
-    """Pseudo-inverse (Moore, Penrose) of (…, m, n): (…, n, m). Singular values below rcond · largest count as 0."""
+    """Pseudo-inverse (Moore, Penrose) of (…, m, n): (…, n, m). Singular values below rcond · largest count
+    as 0.
+    """
     x = to_float(x)
     u, s, vh = primitive.svd(x, full=False)
     cut = np.finfo(x.dtype).eps * np.max(x.shape[-2:]) * 10 if rcond is None else rcond
@@ -110,9 +112,7 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> Tensor:
     """x of least norm that minimises |a·x - b|²: (m, n), (m,) or (m, k) -> (n,) or (n, k)."""
     a, b = promote_float(a, b)
     if a.ndim != 2 or b.ndim not in (1, 2) or a.shape[0] != b.shape[0]:
-        raise ShapeError(
-            f"lstsq: expected (m, n) and (m,) or (m, k); received shapes {a.shape} and {b.shape}."
-        )
+        raise ShapeError(f"lstsq: expected (m, n) and (m,) or (m, k); received shapes {a.shape} and {b.shape}.")
     return matmul(pinv(a, rcond), b)
 
 
@@ -132,8 +132,8 @@ def lu_factor(x: Any) -> tuple[Tensor, Tensor]:
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Norm of vectors (one axis) or matrices (two axes, or a matrix without ``axis``), as numpy.linalg.norm.
 
-    ord: None (2-norm of all elements); for vectors any number, inf, -inf; for matrices "fro", "nuc", 1, -1, 2, -2,
-    inf, -inf.
+    ord: None (2-norm of all elements); for vectors any number, inf, -inf; for matrices "fro", "nuc", 1, -1,
+    2, -2, inf, -inf.
     """
     x = to_float(x)
     if ord is None:
@@ -144,9 +144,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> T
     if len(axes) == 1:
         return _vector_norm(x, ord, axes[0], keepdims)
     if len(axes) != 2:
-        raise ShapeError(
-            f"norm: ord={ord!r} needs one or two axes; shape {x.shape} with axis={axis} has {len(axes)}."
-        )
+        raise ShapeError(f"norm: ord={ord!r} needs one or two axes; shape {x.shape} with axis={axis} has {len(axes)}.")
     result = _matrix_norm(moveaxis(x, axes, (-2, -1)), ord)
     return expand_dims(result, sorted(axes)) if keepdims else result
 

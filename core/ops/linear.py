@@ -31,7 +31,8 @@ def matmul(x1: Any, x2: Any) -> Tensor:
         return squeeze(matmul(a, expand_dims(b, 1)), -1)
     if a.shape[-1] != b.shape[-2]:
         raise ShapeError(
-            f"matmul: shapes {a.shape} and {b.shape} do not fit: the last axis of the first ({a.shape[-1]}) has to "
+            f"matmul: shapes {a.shape} and {b.shape} do not fit: the last axis of the first ({a.shape[-1]}) "
+            f"has to "
             f"equal the last but one of the second ({b.shape[-2]}). Transpose or reshape one of them."
         )
     return _product(a, b)
@@ -44,9 +45,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     try:
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
-        raise ShapeError(
-            f"matmul: the leading axes of shapes {a.shape} and {b.shape} do not broadcast."
-        ) from None
+        raise ShapeError(f"matmul: the leading axes of shapes {a.shape} and {b.shape} do not broadcast.") from None
     names = []
     for value in (a, b):
         own = lead[rank - value.ndim :]
@@ -118,9 +117,7 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
             )
         for letter, extent in zip(letters, value.shape, strict=True):
             if extents.setdefault(letter, extent) not in (extent, 1) and extent != 1:
-                raise ShapeError(
-                    f"einsum '{subscripts}': axis '{letter}' has extents {extents[letter]} and {extent}."
-                )
+                raise ShapeError(f"einsum '{subscripts}': axis '{letter}' has extents {extents[letter]} and {extent}.")
             extents[letter] = max(extents[letter], extent)
     terms = [_prepared(letters, value) for letters, value in zip(inputs, operands, strict=True)]
     letters, value = terms[0]
@@ -193,9 +190,7 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     return reduce_sum(diagonal(x, offset, axis1, axis2), -1)
 
 
-def cross(
-    x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
-) -> Tensor:
+def cross(x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Tensor:
     """Cross product of vectors of 3 (or 2, whose third element is 0) along an axis."""
     if axis is not None:
         axisa = axisb = axisc = axis

@@ -52,9 +52,7 @@ def divide_no_nan(x1: Any, x2: Any) -> Tensor:
     """x1 / x2, and 0 where x2 is 0."""
     x1, x2 = promote_float(x1, x2)
     zero = primitive.equal(x2, scalar(0, x2))
-    return primitive.where(
-        zero, scalar(0, x1), primitive.divide(x1, primitive.where(zero, scalar(1, x2), x2))
-    )
+    return primitive.where(zero, scalar(0, x1), primitive.divide(x1, primitive.where(zero, scalar(1, x2), x2)))
 
 
 def floor_divide(x1: Any, x2: Any) -> Tensor:
@@ -147,9 +145,7 @@ def heaviside(x1: Any, x2: Any) -> Tensor:
     """0 where x1 is negative, 1 where positive, x2 where 0."""
     x1, x2 = promote_float(x1, x2)
     step = where(primitive.greater(x1, scalar(0, x1)), scalar(1, x1), x1 * 0)  # NaN stays
-    return where(
-        primitive.equal(x1, scalar(0, x1)), x2, where(isinf(x1), primitive.greater(x1, scalar(0, x1)), step)
-    )
+    return where(primitive.equal(x1, scalar(0, x1)), x2, where(isinf(x1), primitive.greater(x1, scalar(0, x1)), step))
 
 
 def maximum(x1: Any, x2: Any) -> Tensor:

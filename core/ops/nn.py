@@ -17,7 +17,8 @@ from .indexing import take_along_axis
 from .linear import einsum
 from .shape import expand_dims, moveaxis, pad, rearrange, reshape, split, squeeze, stack, transpose
 
-# Activations -------------------------------------------------------------------------------------------------------
+# Activations
+# -------------------------------------------------------------------------------------------------------
 
 
 def relu(x: Any) -> Tensor:
@@ -188,7 +189,8 @@ def sparsemax(x: Any, axis: int = -1) -> Tensor:
     return moveaxis(math.maximum(x - edge, 0), -1, axis)
 
 
-# Convolution and pooling -----------------------------------------------------------------------------------------
+# Convolution and pooling
+# -----------------------------------------------------------------------------------------
 
 
 def _channels_last(data_format: str | None, name: str) -> None:
@@ -199,7 +201,9 @@ def _channels_last(data_format: str | None, name: str) -> None:
 def _resolve_padding(
     padding: Any, spatial: tuple, kernel: tuple, strides: tuple, dilation: tuple
 ) -> tuple[tuple[int, int], ...]:
-    """(low, high) per spatial axis for "valid", "same" (output ceil(n / stride)), "causal", or explicit pairs."""
+    """(low, high) per spatial axis for "valid", "same" (output ceil(n / stride)), "causal", or explicit
+    pairs.
+    """
     if not isinstance(padding, str):
         return tuple((int(a), int(b)) for a, b in padding)
     name = padding.lower()
@@ -234,13 +238,15 @@ def conv(
     rank = w.ndim - 2
     if x.ndim != rank + 2:
         raise ShapeError(
-            f"conv: expected input (N, *spatial, C) with {rank} spatial axes for a kernel of shape {w.shape}; received "
+            f"conv: expected input (N, *spatial, C) with {rank} spatial axes for a kernel of shape "
+            f"{w.shape}; received "
             f"shape {x.shape}."
         )
     strides, dilation = pair(strides, rank, "strides"), pair(dilation_rate, rank, "dilation_rate")
     if w.shape[-2] == 0 or x.shape[-1] % w.shape[-2]:
         raise ShapeError(
-            f"conv: the input has {x.shape[-1]} channels (shape {x.shape}), which the kernel's {w.shape[-2]} (shape "
+            f"conv: the input has {x.shape[-1]} channels (shape {x.shape}), which the kernel's "
+            f"{w.shape[-2]} (shape "
             f"{w.shape}) do not divide."
         )
     pads = _resolve_padding(padding, x.shape[1:-1], w.shape[:-2], strides, dilation)
@@ -287,16 +293,19 @@ def conv_transpose(
     data_format: str | None = None,
     dilation_rate: Any = 1,
 ) -> Tensor:
-    """Transposed convolution (the gradient of conv by its input): (N, *spatial, C), (*kernel, K, C) -> (N, *output, K).
+    """Transposed convolution (the gradient of conv by its input): (N, *spatial, C), (*kernel, K, C) -> (N,
+    *output, K).
 
-    Output extents: "valid" (n - 1)·stride + span (at least the stride), "same" n·stride, or set by output_padding.
+    Output extents: "valid" (n - 1)·stride + span (at least the stride), "same" n·stride, or set by
+    output_padding.
     """
     _channels_last(data_format, "conv_transpose")
     x, w = promote(inputs, kernel)
     rank = w.ndim - 2
     if x.ndim != rank + 2 or x.shape[-1] != w.shape[-1]:
         raise ShapeError(
-            f"conv_transpose: expected input (N, *spatial, {w.shape[-1]}) with {rank} spatial axes for a kernel "
+            f"conv_transpose: expected input (N, *spatial, {w.shape[-1]}) with {rank} spatial axes for a "
+            f"kernel "
             f"(*kernel, out, in) of shape {w.shape}; received shape {x.shape}."
         )
     strides, dilation = pair(strides, rank, "strides"), pair(dilation_rate, rank, "dilation_rate")
@@ -307,9 +316,7 @@ def conv_transpose(
         if padding.lower() == "valid":
             low, extent = 0, (n - 1) * s + span + (max(s - span, 0) if more is None else more)
         else:
-            around = (
-                s + span - 2 if more is None else span + span % 2 - 2 + more
-            )  # zeros around the spread input
+            around = s + span - 2 if more is None else span + span % 2 - 2 + more  # zeros around the spread input
             low = span - 1 - min((around + 1) // 2, span - 1)
             extent = (n - 1) * s + around + 2 - span
         high = (n - 1) * s + span - low - extent
@@ -381,7 +388,8 @@ def _adaptive(x: Tensor, output_size: Any, reduce: Any) -> Tensor:
     return x
 
 
-# Normalisation and attention -----------------------------------------------------------------------------------------
+# Normalisation and attention
+# -----------------------------------------------------------------------------------------
 
 
 def batch_normalization(
@@ -402,7 +410,9 @@ def batch_normalization(
 def layer_normalization(
     x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None
 ) -> Tensor:
-    """Normalise each example over ``axis`` to mean 0 and variance 1, then scale and shift; Ba, Kiros, Hinton (2016)."""
+    """Normalise each example over ``axis`` to mean 0 and variance 1, then scale and shift; Ba, Kiros,
+    Hinton (2016).
+    """
     x = to_float(x)
     centred = x - reductions.mean(x, axis, True)
     variance = reductions.mean(centred * centred, axis, True)
@@ -424,9 +434,7 @@ def _along_axes(value: Any, x: Tensor, axis: Any) -> Tensor:
 def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float | None = None) -> Tensor:
     """Divide by the root of the mean square over ``axis``, then scale; Zhang, Sennrich (2019)."""
     x = to_float(x)
-    y = x * math.rsqrt(
-        reductions.mean(x * x, axis, True) + (config.epsilon() if epsilon is None else epsilon)
-    )
+    y = x * math.rsqrt(reductions.mean(x * x, axis, True) + (config.epsilon() if epsilon is None else epsilon))
     return y if scale is None else y * cast_to(convert(scale), x.dtype)
 
 
@@ -443,14 +451,15 @@ def dot_product_attention(
 ) -> Tensor:
     """Attention (B, T, heads, d), (B, S, heads_kv, d), (B, S, heads_kv, d) -> (B, T, heads, d).
 
-    ``mask`` is True where a query may look, and broadcasts to (B, heads, T, S); ``bias`` is added to the scores.
-    ``attn_logits_soft_cap`` limits the scores smoothly by a tanh. ``flash_attention`` is accepted for Keras and changes
-    nothing. Fewer key heads than query heads are shared among them. Vaswani et al. (2017).
+    ``mask`` is True where a query may look, and broadcasts to (B, heads, T, S); ``bias`` is added to the
+    scores. ``attn_logits_soft_cap`` limits the scores smoothly by a tanh. ``flash_attention`` is accepted for
+    Keras and changes nothing. Fewer key heads than query heads are shared among them. Vaswani et al. (2017).
     """
     q, k, v = promote_float(query, key, value)
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4 or q.shape[2] % k.shape[2]:
         raise ShapeError(
-            f"dot_product_attention: expected (B, T, heads, d) and (B, S, heads_kv, d); received {q.shape}, {k.shape}, "
+            f"dot_product_attention: expected (B, T, heads, d) and (B, S, heads_kv, d); received {q.shape}, "
+            f"{k.shape}, "
             f"{v.shape}."
         )
     scale = 1 / np.sqrt(q.shape[-1]) if scale is None else scale
@@ -472,7 +481,8 @@ def dot_product_attention(
     return einsum("bhts,bshd->bthd", softmax(scores), v)
 
 
-# Losses on tensors ---------------------------------------------------------------------------------------------------
+# Losses on tensors
+# ---------------------------------------------------------------------------------------------------
 
 
 def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Tensor:
@@ -480,7 +490,8 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     target, output = promote_float(target, output)
     if target.shape != output.shape:
         raise ShapeError(
-            f"categorical_crossentropy: target {target.shape} and output {output.shape} differ. Integer labels go with "
+            f"categorical_crossentropy: target {target.shape} and output {output.shape} differ. Integer "
+            f"labels go with "
             "sparse_categorical_crossentropy."
         )
     if from_logits:
@@ -490,9 +501,7 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     return math.negative(reductions.sum(target * math.log(math.clip(output, epsilon, 1 - epsilon)), axis))
 
 
-def sparse_categorical_crossentropy(
-    target: Any, output: Any, from_logits: bool = False, axis: int = -1
-) -> Tensor:
+def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Tensor:
     """-log(output) at the class ``target``: targets (…) of integers, output (…, classes)."""
     output = to_float(output)
     target = math.cast(target, "int32")
@@ -501,7 +510,8 @@ def sparse_categorical_crossentropy(
     expected = tuple(n for i, n in enumerate(output.shape) if i != axis_of(axis, output.ndim, "crossentropy"))
     if target.shape != expected:
         raise ShapeError(
-            f"sparse_categorical_crossentropy: labels have shape {target.shape}, output {output.shape}; expected labels "
+            f"sparse_categorical_crossentropy: labels have shape {target.shape}, output {output.shape}; "
+            f"expected labels "
             f"of shape {expected}. One-hot labels go with categorical_crossentropy."
         )
     if from_logits:
@@ -546,17 +556,15 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     return reshape(columns, (x.shape[0], x.shape[-1] * len(parts), spatial[0] * spatial[1]))
 
 
-def fold(
-    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Tensor:
-    """Sums of overlapping windows, the transpose of unfold: (N, C · kernel elements, positions) -> (N, C, H, W)."""
+def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+    """Sums of overlapping windows, the transpose of unfold: (N, C · kernel elements, positions) -> (N, C,
+    H, W).
+    """
     x = convert(x)
     size, kernel = pair(output_size, 2, "output_size"), pair(kernel_size, 2, "kernel_size")
     dilation, stride = pair(dilation, 2, "dilation"), pair(stride, 2, "stride")
     padding = pair(padding, 2, "padding")
-    spatial = _positions(
-        tuple(n + 2 * p for n, p in zip(size, padding, strict=True)), kernel, stride, dilation
-    )
+    spatial = _positions(tuple(n + 2 * p for n, p in zip(size, padding, strict=True)), kernel, stride, dilation)
     rows = x.shape[1]
     channels = rows // (kernel[0] * kernel[1])
     # The gradient of a convolution that copies each element of a window to an output channel of its own.

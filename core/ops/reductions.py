@@ -96,9 +96,7 @@ def average(x: Any, axis: Axis = None, weights: Any = None) -> Tensor:
     weights = cast_to(convert(weights), x.dtype)
     if weights.shape != x.shape:
         if weights.ndim != 1 or not isinstance(axis, int):
-            raise ShapeError(
-                f"average: weights of shape {weights.shape} do not fit {x.shape} along axis {axis}."
-            )
+            raise ShapeError(f"average: weights of shape {weights.shape} do not fit {x.shape} along axis {axis}.")
         along = [1] * x.ndim
         along[axis_of(axis, x.ndim, "average")] = weights.size
         weights = reshape(weights, along)
@@ -183,7 +181,9 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
 
 
 def quantile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """Quantiles q (in [0, 1]) over axes; between neighbours: "linear", "lower", "higher", "nearest", "midpoint"."""
+    """Quantiles q (in [0, 1]) over axes; between neighbours: "linear", "lower", "higher", "nearest",
+    "midpoint".
+    """
     return _quantile(to_float(x), q, axis, method, keepdims, skip_nan=False)
 
 
@@ -201,9 +201,7 @@ def _quantile(x: Tensor, q: Any, axis: Axis, method: str, keepdims: bool, skip_n
         )
     axes = axes_of(axis, x.ndim, "quantile")
     kept = [i for i in range(x.ndim) if i not in axes]
-    values = sort(
-        reshape(moveaxis(x, axes, tuple(range(len(kept), x.ndim))), [*(x.shape[i] for i in kept), -1])
-    )
+    values = sort(reshape(moveaxis(x, axes, tuple(range(len(kept), x.ndim))), [*(x.shape[i] for i in kept), -1]))
     number = math.isnan(values)  # NaNs are sorted to the end
     count = sum(math.logical_not(number), -1, True) if skip_nan else convert(values.shape[-1])
     q = math.cast(q, "float64") if isinstance(q, Tensor) else convert(np.asarray(q, np.float64))
@@ -231,9 +229,7 @@ def percentile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdi
     return quantile(x, _hundredths(q), axis, method, keepdims)
 
 
-def nanpercentile(
-    x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False
-) -> Tensor:
+def nanpercentile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False) -> Tensor:
     """Like :func:`percentile`, without the elements that are NaN."""
     return nanquantile(x, _hundredths(q), axis, method, keepdims)
 
@@ -286,9 +282,7 @@ def nanmin(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def nanmean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean over axes of the elements that are not NaN."""
     x = to_float(x)
-    return nansum(x, axis, keepdims) / sum(
-        math.cast(math.logical_not(math.isnan(x)), x.dtype), axis, keepdims
-    )
+    return nansum(x, axis, keepdims) / sum(math.cast(math.logical_not(math.isnan(x)), x.dtype), axis, keepdims)
 
 
 def nanvar(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -344,7 +338,9 @@ def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Tensor:
 
 
 def argpartition(x: Any, kth: int, axis: int = -1) -> Tensor:
-    """Positions that put the kth smallest element in its place, smaller ones before it (here: that sort it)."""
+    """Positions that put the kth smallest element in its place, smaller ones before it (here: that sort
+    it).
+    """
     return argsort(x, axis)
 
 

@@ -117,9 +117,7 @@ def logspace(
     return wrap(np.asarray(values, dtypes.as_dtype(dtype)))
 
 
-def geomspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
-) -> Tensor:
+def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Tensor:
     """``num`` numbers from start to stop with equal quotients."""
     values = np.geomspace(np.asarray(start), np.asarray(stop), num, endpoint, axis=axis)
     return wrap(np.asarray(values, dtypes.as_dtype(dtype)))
@@ -236,11 +234,7 @@ def ravel(x: Any) -> Tensor:
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
     """Permute the axes; reverse them by default."""
     x = convert(x)
-    order = (
-        tuple(reversed(range(x.ndim)))
-        if axes is None
-        else tuple(axis_of(a, x.ndim, "transpose") for a in axes)
-    )
+    order = tuple(reversed(range(x.ndim))) if axes is None else tuple(axis_of(a, x.ndim, "transpose") for a in axes)
     return x if order == tuple(range(x.ndim)) else movement.transpose(x, axes=order)
 
 
@@ -342,9 +336,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     if isinstance(indices_or_sections, (int, np.integer)):
         parts = int(indices_or_sections)
         if parts < 1 or extent % parts:
-            raise ShapeError(
-                f"split: axis {axis} of shape {x.shape} does not divide into {parts} equal parts."
-            )
+            raise ShapeError(f"split: axis {axis} of shape {x.shape} does not divide into {parts} equal parts.")
         cuts = [extent // parts * i for i in range(1, parts)]
     else:
         cuts = [int(i) for i in indices_or_sections]
@@ -454,9 +446,7 @@ def tile(x: Any, repeats: Any) -> Tensor:
     extents = (1,) * (rank - x.ndim) + x.shape
     spread = [n for pair_ in zip((1,) * rank, extents, strict=True) for n in pair_]
     wide = [n for pair_ in zip(repeats, extents, strict=True) for n in pair_]
-    return reshape(
-        broadcast_to(reshape(x, spread), wide), [r * n for r, n in zip(repeats, extents, strict=True)]
-    )
+    return reshape(broadcast_to(reshape(x, spread), wide), [r * n for r, n in zip(repeats, extents, strict=True)])
 
 
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
@@ -491,9 +481,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float |
         value = 0 if constant_values is None else float(constant_values)
         return movement.pad(x, low=low, high=high, interior=(0,) * x.ndim, value=value)
     if mode not in ("reflect", "symmetric", "edge", "wrap"):
-        raise ValueError(
-            f"pad: mode is 'constant', 'reflect', 'symmetric', 'edge' or 'wrap'; received {mode!r}."
-        )
+        raise ValueError(f"pad: mode is 'constant', 'reflect', 'symmetric', 'edge' or 'wrap'; received {mode!r}.")
     from .indexing import take
 
     for axis, (before, after) in enumerate(zip(low, high, strict=True)):
@@ -567,9 +555,7 @@ def diag(x: Any, k: int = 0) -> Tensor:
         raise ShapeError(f"diag: expected a vector or a matrix; received shape {x.shape}.")
     along = np.arange(x.size, dtype=np.int32)
     n = x.size + builtins.abs(k)
-    return indexing.scatter_add(
-        x, wrap(along - builtins.min(k, 0)), wrap(along + builtins.max(k, 0)), shape=(n, n)
-    )
+    return indexing.scatter_add(x, wrap(along - builtins.min(k, 0)), wrap(along + builtins.max(k, 0)), shape=(n, n))
 
 
 def diagflat(x: Any, k: int = 0) -> Tensor:
@@ -606,16 +592,10 @@ def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Tensor:
     for group, extent in zip(groups, x.shape, strict=True):
         unknown = [name for name in group if name not in extents]
         known = int(np.prod([extents[name] for name in group if name in extents], dtype=np.int64))
-        if (
-            len(unknown) > 1
-            or (not unknown and known != extent)
-            or (unknown and (not known or extent % known))
-        ):
+        if len(unknown) > 1 or (not unknown and known != extent) or (unknown and (not known or extent % known)):
             raise ShapeError(f"rearrange: {pattern!r} with {axes_lengths} does not fit shape {x.shape}.")
         extents.update(dict.fromkeys(unknown, extent // known))
-    x = transpose(
-        reshape(x, [extents[name] for name in names]), [names.index(n) for group in wanted for n in group]
-    )
+    x = transpose(reshape(x, [extents[name] for name in names]), [names.index(n) for group in wanted for n in group])
     return reshape(x, [int(np.prod([extents[name] for name in group], dtype=np.int64)) for group in wanted])
 
 

@@ -73,9 +73,7 @@ def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Ten
     """Overlapping frames of the last axis: (…, T) -> (…, frames, sequence_length)."""
     x = convert(x)
     if sequence_length > x.shape[-1]:
-        raise ShapeError(
-            f"extract_sequences: frames of {sequence_length} do not fit into {x.shape[-1]} samples."
-        )
+        raise ShapeError(f"extract_sequences: frames of {sequence_length} do not fit into {x.shape[-1]} samples.")
     starts = np.arange(0, x.shape[-1] - sequence_length + 1, sequence_stride, dtype=np.int32)
     return take(x, starts[:, None] + np.arange(sequence_length, dtype=np.int32), -1)
 
@@ -162,9 +160,7 @@ def correlate(x1: Any, x2: Any, mode: str = "valid") -> Tensor:
     """Cross-correlation of two vectors: sums of x1[n + k]·x2[n]; mode "valid", "same" or "full"."""
     a, b = promote(x1, x2)
     if a.ndim != 1 or b.ndim != 1 or not a.size or not b.size:
-        raise ShapeError(
-            f"correlate: expected two vectors with elements; received shapes {a.shape} and {b.shape}."
-        )
+        raise ShapeError(f"correlate: expected two vectors with elements; received shapes {a.shape} and {b.shape}.")
     if mode not in ("valid", "same", "full"):
         raise ValueError(f"correlate: mode is 'valid', 'same' or 'full'; received {mode!r}.")
     swapped = a.size < b.size

@@ -14,8 +14,8 @@ from ..tensor import Tensor
 def parse(spec: str) -> tuple[str, str, str]:
     """Split "ab,bc->ac" into its three parts.
 
-    Every letter of an operand stands once in it, and in the result or in the other operand too; so each gradient of
-    a contraction is a contraction.
+    Every letter of an operand stands once in it, and in the result or in the other operand too; so each
+    gradient of a contraction is a contraction.
     """
     inputs, result = spec.split("->")
     a, b = inputs.split(",")
@@ -34,7 +34,8 @@ def _rule(x: Any, y: Any, spec: str) -> Spec:
             if extents.setdefault(letter, extent) != extent:
                 raise ShapeError(
                     f"contract '{spec}': shapes {x.shape} and {y.shape} disagree on the axis '{letter}': "
-                    f"{extents[letter]} against {extent}. For a matrix product the last axis of the first operand "
+                    f"{extents[letter]} against {extent}. For a matrix product the last axis of the first "
+                    f"operand "
                     "has to equal the last but one of the second."
                 )
     return Spec(tuple(extents[letter] for letter in result), x.dtype)

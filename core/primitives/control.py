@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..op import Case, Spec, declare
 
-# The first ``count`` inputs, not to be computed before the others are there. Recomputed values stay behind it, where
-# they cannot be merged with the values that they recompute.
+# The first ``count`` inputs, not to be computed before the others are there. Recomputed values stay behind
+# it, where they cannot be merged with the values that they recompute.
 barrier = declare(
     "barrier",
     rule=lambda *values, count: tuple(Spec(value.shape, value.dtype) for value in values[:count]),

@@ -26,7 +26,8 @@ def _rule(x: Any, w: Any, strides: tuple, padding: tuple, dilation: tuple, group
     rank = len(strides)
     if len(x.shape) != rank + 2 or len(w.shape) != rank + 2:
         raise ShapeError(
-            f"conv: expected input (N, {'*spatial'}, C) and kernel (*kernel, C/groups, K) with {rank} spatial axes; "
+            f"conv: expected input (N, {'*spatial'}, C) and kernel (*kernel, C/groups, K) with {rank} "
+            f"spatial axes; "
             f"received shapes {x.shape} and {w.shape}."
         )
     if x.shape[-1] != w.shape[-2] * groups or w.shape[-1] % groups:
@@ -37,14 +38,17 @@ def _rule(x: Any, w: Any, strides: tuple, padding: tuple, dilation: tuple, group
     spatial = tuple(map(output_extent, x.shape[1:-1], w.shape[:-2], strides, padding, dilation))
     if 0 in spatial and 0 not in x.shape[1:-1]:
         raise ShapeError(
-            f"conv: the kernel {w.shape[:-2]} with dilation {dilation} is larger than the padded input: spatial shape "
+            f"conv: the kernel {w.shape[:-2]} with dilation {dilation} is larger than the padded input: "
+            f"spatial shape "
             f"{x.shape[1:-1]}, padding {padding}. Use padding='same' or a smaller kernel."
         )
     return Spec((x.shape[0], *spatial, w.shape[-1]), x.dtype)
 
 
 def windows(kernel: tuple, spatial: tuple, strides: tuple, dilation: tuple) -> Iterator[tuple]:
-    """Yield, for each kernel position, the slices of the padded input that meet it, all output positions at once."""
+    """Yield, for each kernel position, the slices of the padded input that meet it, all output positions at
+    once.
+    """
     for position in itertools.product(*map(range, kernel)):
         slices = tuple(
             slice(p * d, p * d + (n - 1) * s + 1 if n else p * d, s)
@@ -66,9 +70,7 @@ def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
     return x.reshape(-1, groups, x.shape[-1] // groups).transpose(1, 0, 2)
 
 
-def _conv(
-    x: np.ndarray, w: np.ndarray, strides: tuple, padding: tuple, dilation: tuple, groups: int
-) -> np.ndarray:
+def _conv(x: np.ndarray, w: np.ndarray, strides: tuple, padding: tuple, dilation: tuple, groups: int) -> np.ndarray:
     kernel = w.shape[:-2]
     spatial = tuple(map(output_extent, x.shape[1:-1], kernel, strides, padding, dilation))
     if 0 in spatial and 0 not in x.shape[1:-1]:
@@ -158,9 +160,7 @@ conv_input_gradient = declare(
 )
 conv_filter_gradient = declare(
     "conv_filter_gradient",
-    rule=lambda x, g, kernel, groups, **geometry: Spec(
-        (*kernel, x.shape[-1] // groups, g.shape[-1]), x.dtype
-    ),
+    rule=lambda x, g, kernel, groups, **geometry: Spec((*kernel, x.shape[-1] // groups, g.shape[-1]), x.dtype),
     reference=_filter_gradient,
     gradient=lambda g, y, x, up, kernel, **geometry: (
         lambda: conv_input_gradient(up, g, shape=x.shape, **geometry),

@@ -28,9 +28,7 @@ def sum_to(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
     from .reduction import reduce_sum
 
     extra = gradient.ndim - len(shape)
-    axes = tuple(
-        i for i in range(gradient.ndim) if i < extra or (shape[i - extra] == 1 and gradient.shape[i] != 1)
-    )
+    axes = tuple(i for i in range(gradient.ndim) if i < extra or (shape[i - extra] == 1 and gradient.shape[i] != 1))
     total = reduce_sum(gradient, axes=axes, keepdims=False) if axes else gradient
     return total if total.shape == shape else reshape(total, shape=shape)
 
@@ -49,17 +47,18 @@ def elementwise(
 ) -> Op:
     """Declare an element-wise op.
 
-    ``gradient(g, y, *inputs)`` answers one tensor per input (thunks allowed, None where there is none); sums over
-    broadcast axes are added here. ``kinds`` are the numpy dtype kinds that it takes, ``result`` the dtype of its
-    result where that is not the operands'. The test cases are drawn from (low, high). A ``fusible`` op has a method
-    of its name in the compiler's scalar builder.
+    ``gradient(g, y, *inputs)`` answers one tensor per input (thunks allowed, None where there is none); sums
+    over broadcast axes are added here. ``kinds`` are the numpy dtype kinds that it takes, ``result`` the
+    dtype of its result where that is not the operands'. The test cases are drawn from (low, high). A
+    ``fusible`` op has a method of its name in the compiler's scalar builder.
     """
 
     def rule(*inputs: Any) -> Spec:
         for value in inputs:
             if value.dtype.kind not in kinds:
                 raise DtypeError(
-                    f"{name}: expected {_KINDS[kinds]}; received dtype {value.dtype.name} with shape {value.shape}. "
+                    f"{name}: expected {_KINDS[kinds]}; received dtype {value.dtype.name} with shape "
+                    f"{value.shape}. "
                     "Cast it first."
                 )
             if value.dtype != inputs[0].dtype:
@@ -171,7 +170,8 @@ ERFX_Q = (
 )
 
 
-# Arithmetic ------------------------------------------------------------------------------------------------------
+# Arithmetic
+# ------------------------------------------------------------------------------------------------------
 
 negative = elementwise("negative", np.negative, lambda g, y, x: negative(g))
 add = elementwise("add", np.add, lambda g, y, a, b: (g, g), arity=2)
@@ -223,7 +223,8 @@ floor = elementwise("floor", np.floor, kinds="f")
 ceil = elementwise("ceil", np.ceil, kinds="f")
 rint = elementwise("rint", np.rint, kinds="f")
 
-# Exponentials and their kin ----------------------------------------------------------------------------------------
+# Exponentials and their kin
+# ----------------------------------------------------------------------------------------
 
 exp = elementwise("exp", np.exp, lambda g, y, x: g * y, kinds="f")
 log = elementwise("log", np.log, lambda g, y, x: g / x, kinds="f", low=0.2)
@@ -238,9 +239,7 @@ rsqrt = elementwise(
     low=0.2,
 )
 tanh = elementwise("tanh", np.tanh, lambda g, y, x: g * (constant(1, x) - y * y), kinds="f")
-erf = elementwise(
-    "erf", _erf, lambda g, y, x: g * constant(2 / np.sqrt(np.pi), x) * exp(negative(x * x)), kinds="f"
-)
+erf = elementwise("erf", _erf, lambda g, y, x: g * constant(2 / np.sqrt(np.pi), x) * exp(negative(x * x)), kinds="f")
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -256,7 +255,8 @@ relu = elementwise(
     lambda g, y, x: where(less_equal(y, constant(0, y)), constant(0, g), g),
 )
 
-# Trigonometry ------------------------------------------------------------------------------------------------------
+# Trigonometry
+# ------------------------------------------------------------------------------------------------------
 
 sin = elementwise("sin", np.sin, lambda g, y, x: g * cos(x), kinds="f")
 cos = elementwise("cos", np.cos, lambda g, y, x: negative(g * sin(x)), kinds="f")
@@ -279,9 +279,7 @@ arccos = elementwise(
     high=0.8,
     fusible=False,
 )
-arctan = elementwise(
-    "arctan", np.arctan, lambda g, y, x: g / (constant(1, x) + x * x), kinds="f", fusible=False
-)
+arctan = elementwise("arctan", np.arctan, lambda g, y, x: g / (constant(1, x) + x * x), kinds="f", fusible=False)
 arctan2 = elementwise(
     "arctan2",
     np.arctan2,
@@ -315,7 +313,8 @@ arctanh = elementwise(
     fusible=False,
 )
 
-# Comparison and choice ---------------------------------------------------------------------------------------------
+# Comparison and choice
+# ---------------------------------------------------------------------------------------------
 
 equal = elementwise("equal", np.equal, kinds="fiub", result=BOOL, arity=2)
 not_equal = elementwise("not_equal", np.not_equal, kinds="fiub", result=BOOL, arity=2)
@@ -360,7 +359,8 @@ where = declare(
     ],
 )
 
-# Integers and bools --------------------------------------------------------------------------------------------------
+# Integers and bools
+# --------------------------------------------------------------------------------------------------
 
 _INTEGERS = [(np.arange(6, dtype=np.int32).reshape(2, 3), np.array([3, 0, 5], np.int32))]
 _BITS = [*_INTEGERS, (_MASK, ~_MASK[:1])]
@@ -371,7 +371,8 @@ bitwise_not = elementwise("bitwise_not", np.bitwise_not, kinds="biu", shapes=[(_
 left_shift = elementwise("left_shift", np.left_shift, kinds="biu", shapes=_INTEGERS, arity=2)
 right_shift = elementwise("right_shift", np.right_shift, kinds="biu", shapes=_INTEGERS, arity=2)
 
-# Conversion ----------------------------------------------------------------------------------------------------------
+# Conversion
+# -------------------------------------------------------------------------------------------------------
 
 
 def _cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -32,7 +32,8 @@ def _in_range(name: str, shape: tuple, indices: tuple) -> None:
         bad = (index < -shape[axis]) | (index >= shape[axis])
         if bad.any():
             raise IndexError(
-                f"index {index[bad].flat[0]} is out of range for axis {axis} of a value of shape {shape}; valid are "
+                f"index {index[bad].flat[0]} is out of range for axis {axis} of a value of shape {shape}; "
+                f"valid are "
                 f"0 to {shape[axis] - 1}"
             )
 

@@ -1,8 +1,9 @@
 """Matrix factorizations and linear systems over the last two axes, with LAPACK as reference.
 
-Gradients: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic differentiation"
-(2008); Townsend, "Differentiating the singular value decomposition" (2016); Roberts, Roberts, "QR and LQ
-decomposition matrix backpropagation algorithms for square, wide, and deep matrices" (2020).
+Gradients: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
+differentiation" (2008); Townsend, "Differentiating the singular value decomposition" (2016); Roberts,
+Roberts, "QR and LQ decomposition matrix backpropagation algorithms for square, wide, and deep matrices"
+(2020).
 """
 
 from __future__ import annotations
@@ -145,17 +146,13 @@ def _svd_rule(x: Any, full: bool) -> tuple:
 
 def _svd_gradient(g: tuple, y: tuple, x: Tensor, full: bool) -> tuple:
     if full and x.shape[-1] != x.shape[-2]:
-        raise ValueError(
-            f"svd: with full_matrices=True only square matrices have a gradient, not shape {x.shape}."
-        )
+        raise ValueError(f"svd: with full_matrices=True only square matrices have a gradient, not shape {x.shape}.")
     u, s, vh = y
     gu, gs, gvh = (_or_zero(part, like) for part, like in zip(g, y, strict=True))
     v, gv = _t(vh), _t(gvh)
     gaps = _differences(s * s)
     left, right = _t(u) @ gu, _t(v) @ gv
-    inner = (
-        gaps * (left - _t(left)) * _row(s) + _row(gs) * _eye(gaps) + _t(_row(s)) * gaps * (right - _t(right))
-    )
+    inner = gaps * (left - _t(left)) * _row(s) + _row(gs) * _eye(gaps) + _t(_row(s)) * gaps * (right - _t(right))
     outside_u = (gu - u @ left) / _row(s)
     outside_v = (gv - v @ right) / _row(s)
     return (u @ inner @ vh + outside_u @ vh + u @ _t(outside_v),)
@@ -187,9 +184,7 @@ def _qr_gradient(g: tuple, y: tuple, x: Tensor, complete: bool) -> tuple:
     q, r = y
     *_, m, n = x.shape
     if complete and m > n:
-        raise ValueError(
-            f"qr: with mode='complete' matrices with more rows than columns ({x.shape}) have no gradient."
-        )
+        raise ValueError(f"qr: with mode='complete' matrices with more rows than columns ({x.shape}) have no gradient.")
     gq, gr = (_or_zero(part, like) for part, like in zip(g, y, strict=True))
     gr = _mask(gr, np.triu(np.ones(r.shape[-2:])))
     if m >= n:

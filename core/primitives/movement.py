@@ -36,9 +36,7 @@ reshape = declare(
 
 def _transpose_rule(x: Any, axes: tuple[int, ...]) -> Spec:
     if sorted(axes) != list(range(len(x.shape))):
-        raise ShapeError(
-            f"transpose: axes {axes} are not a permutation of the {len(x.shape)} axes of shape {x.shape}."
-        )
+        raise ShapeError(f"transpose: axes {axes} are not a permutation of the {len(x.shape)} axes of shape {x.shape}.")
     return Spec(tuple(x.shape[axis] for axis in axes), x.dtype)
 
 
@@ -108,17 +106,11 @@ def _padded(shape: tuple, low: tuple, high: tuple, interior: tuple) -> tuple[int
 
 def _pad(x: np.ndarray, low: tuple, high: tuple, interior: tuple, value: float) -> np.ndarray:
     out = np.full(_padded(x.shape, low, high, interior), value, x.dtype)
-    out[
-        tuple(
-            slice(a, a + n + max(n - 1, 0) * i, i + 1) for n, a, i in zip(x.shape, low, interior, strict=True)
-        )
-    ] = x
+    out[tuple(slice(a, a + n + max(n - 1, 0) * i, i + 1) for n, a, i in zip(x.shape, low, interior, strict=True))] = x
     return out
 
 
-def _pad_gradient(
-    g: Tensor, y: Tensor, x: Tensor, low: tuple, high: tuple, interior: tuple, value: float
-) -> tuple:
+def _pad_gradient(g: Tensor, y: Tensor, x: Tensor, low: tuple, high: tuple, interior: tuple, value: float) -> tuple:
     stops = tuple(n - b for n, b in zip(y.shape, high, strict=True))
     return (slice_(g, starts=low, stops=stops, steps=tuple(i + 1 for i in interior)),)
 
@@ -195,9 +187,7 @@ def _split(x: np.ndarray, axis: int, edges: tuple[int, ...]) -> tuple:
 
 
 def _split_rule(x: Any, axis: int, edges: tuple[int, ...]) -> tuple:
-    return tuple(
-        Spec((*x.shape[:axis], b - a, *x.shape[axis + 1 :]), x.dtype) for a, b in _parts(x, axis, edges)
-    )
+    return tuple(Spec((*x.shape[:axis], b - a, *x.shape[axis + 1 :]), x.dtype) for a, b in _parts(x, axis, edges))
 
 
 def _split_gradient(g: tuple, y: tuple, x: Tensor, axis: int, edges: tuple[int, ...]) -> tuple:

@@ -13,17 +13,13 @@ from ..op import Case, Op, Spec, broadcast_shapes, declare
 def _pairwise(name: str, function: Any, kinds: str, cases: list[Case]) -> Op:
     def rule(a: Any, b: Any) -> Spec:
         if a.dtype != b.dtype or a.dtype.kind not in kinds:
-            raise DtypeError(
-                f"{name}: expected operands of one dtype; received {a.dtype.name} and {b.dtype.name}."
-            )
+            raise DtypeError(f"{name}: expected operands of one dtype; received {a.dtype.name} and {b.dtype.name}.")
         return Spec(broadcast_shapes(name, a.shape, b.shape), a.dtype)
 
     return declare(name, rule=rule, reference=function, cases=cases)
 
 
-_INTEGERS = Case(
-    (np.arange(-6, 6, dtype=np.int32).reshape(3, 4), np.array([4, 6, 0, 9], np.int32)), {}, 0, 0, False
-)
+_INTEGERS = Case((np.arange(-6, 6, dtype=np.int32).reshape(3, 4), np.array([4, 6, 0, 9], np.int32)), {}, 0, 0, False)
 gcd = _pairwise("gcd", np.gcd, "iu", [_INTEGERS])
 nextafter = _pairwise("nextafter", np.nextafter, "f", [Case(((3, 4), (4,)), differentiable=False)])
 

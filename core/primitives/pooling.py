@@ -14,20 +14,17 @@ from .convolution import _cropped, output_extent, windows
 
 
 def _spatial(shape: tuple, window: tuple, strides: tuple, padding: tuple) -> tuple[int, ...]:
-    return tuple(
-        output_extent(n, w, s, p, 1) for n, w, s, p in zip(shape[1:-1], window, strides, padding, strict=True)
-    )
+    return tuple(output_extent(n, w, s, p, 1) for n, w, s, p in zip(shape[1:-1], window, strides, padding, strict=True))
 
 
 def _rule(x: Any, window: tuple, strides: tuple, padding: tuple) -> Spec:
     if len(x.shape) != len(window) + 2:
-        raise ShapeError(
-            f"pool: expected (N, *spatial, C) with {len(window)} spatial axes; received shape {x.shape}."
-        )
+        raise ShapeError(f"pool: expected (N, *spatial, C) with {len(window)} spatial axes; received shape {x.shape}.")
     spatial = _spatial(x.shape, window, strides, padding)
     if 0 in spatial and 0 not in x.shape[1:-1]:
         raise ShapeError(
-            f"pool: the window {window} is larger than the padded input: spatial shape {x.shape[1:-1]}, padding "
+            f"pool: the window {window} is larger than the padded input: spatial shape {x.shape[1:-1]}, "
+            f"padding "
             f"{padding}. Use padding='same' or a smaller window."
         )
     return Spec((x.shape[0], *spatial, x.shape[-1]), x.dtype)
@@ -63,9 +60,7 @@ def _unpool(
     return _cropped(out, padding)
 
 
-def _pool_gather(
-    x: np.ndarray, where: np.ndarray, window: tuple, strides: tuple, padding: tuple
-) -> np.ndarray:
+def _pool_gather(x: np.ndarray, where: np.ndarray, window: tuple, strides: tuple, padding: tuple) -> np.ndarray:
     parts = _offsets(x, window, strides, padding, 0)
     return np.select([where == i for i in range(len(parts))], parts, 0).astype(x.dtype)
 
@@ -106,10 +101,7 @@ unpool = declare(
     rule=lambda g, where, shape, **geometry: Spec(shape, g.dtype),
     reference=_unpool,
     gradient=lambda g, y, up, where, shape, **geometry: (pool_gather(g, where, **geometry), None),
-    cases=[
-        Case((_made(shape, geo), _positions(shape, geo)), {"shape": shape, **geo})
-        for shape, geo in _GEOMETRIES
-    ],
+    cases=[Case((_made(shape, geo), _positions(shape, geo)), {"shape": shape, **geo}) for shape, geo in _GEOMETRIES],
 )
 pool_gather = declare(
     "pool_gather",

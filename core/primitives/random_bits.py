@@ -2,10 +2,10 @@
 
 Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 
-A draw is addressed, not consumed: the state is four 32-bit words (seed low, seed high, draw low, draw high), and a
-draw of n words runs Philox with the key (seed low, seed high) on the counters (block, 0, draw low, draw high) for
-block = 0 … q-1, where q = ceil(n / 4). Word i of the draw is output i // q of block i % q. So any thread can compute any word, and
-the same seed gives the same bits everywhere.
+A draw is addressed, not consumed: the state is four 32-bit words (seed low, seed high, draw low, draw high),
+and a draw of n words runs Philox with the key (seed low, seed high) on the counters (block, 0, draw low, draw
+high) for block = 0 … q-1, where q = ceil(n / 4). Word i of the draw is output i // q of block i % q. So any
+thread can compute any word, and the same seed gives the same bits everywhere.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ def _random_bits(state: np.ndarray, shape: tuple) -> np.ndarray:
     block = np.arange(blocks, dtype=np.uint64)
     seed_low, seed_high, draw_low, draw_high = (int(word) for word in state)
     words = philox([block, np.zeros_like(block), draw_low, draw_high], (seed_low, seed_high))
-    return (
-        np.concatenate([np.broadcast_to(w, block.shape) for w in words])[:size].astype(UINT32).reshape(shape)
-    )
+    return np.concatenate([np.broadcast_to(w, block.shape) for w in words])[:size].astype(UINT32).reshape(shape)
 
 
 def _rule(state: Any, shape: tuple) -> Spec:

@@ -52,9 +52,7 @@ def _reduction(name: str, reference: Callable, gradient: Callable, rule: Callabl
         name,
         rule=rule,
         reference=reference,
-        gradient=lambda g, y, x, axes, keepdims: (
-            gradient(_expand(g, x, axes), _expand(y, x, axes), x, axes),
-        ),
+        gradient=lambda g, y, x, axes, keepdims: (gradient(_expand(g, x, axes), _expand(y, x, axes), x, axes),),
         cases=cases,
     )
 

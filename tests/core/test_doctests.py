@@ -10,9 +10,7 @@ import pytest
 from tenzoo import core
 
 MODULES = [
-    found.name
-    for found in pkgutil.walk_packages(core.__path__, core.__name__ + ".")
-    if ".compiler" not in found.name
+    found.name for found in pkgutil.walk_packages(core.__path__, core.__name__ + ".") if ".compiler" not in found.name
 ]
 
 

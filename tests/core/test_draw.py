@@ -119,10 +119,7 @@ def test_large_graphs_collapse_by_layer():
     function, x = chain(12), ops.ones((2, 4))
     assert len(titles(core.draw(function, x, limit=1000))) == 2 + 12 * 5
     by_dense = core.draw(function, x, limit=20)
-    assert (
-        titles(by_dense)[:3] == ["input", "block_0/dense_0", "block_0/dense_1"]
-        and len(titles(by_dense)) == 14
-    )
+    assert titles(by_dense)[:3] == ["input", "block_0/dense_0", "block_0/dense_1"] and len(titles(by_dense)) == 14
     by_block = core.draw(function, x, limit=10)
     assert titles(by_block) == ["input", *(f"net/block_{i}" for i in range(6)), "result"]
     assert by_block.picture.boxes[1].detail.startswith("8 ops") and by_block.picture.boxes[1].count == 8

@@ -207,9 +207,7 @@ class TestTape:
     def test_integer_path_is_unconnected(self):
         v = Variable([2.0, 3.0])
         with GradientTape() as tape:
-            y = ops.sum(ops.cast(ops.argmax(v), "float32")) + ops.sum(
-                ops.cast(ops.cast(v, "int32"), "float32")
-            )
+            y = ops.sum(ops.cast(ops.argmax(v), "float32")) + ops.sum(ops.cast(ops.cast(v, "int32"), "float32"))
         assert tape.gradient(y, v) is None
 
     @pytest.mark.parametrize("traced", [False, True])

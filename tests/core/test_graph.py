@@ -254,11 +254,7 @@ def test_while_loop_while_traced():
         )[1]
 
     graph = core.trace(collatz, tensor(1))
-    assert (
-        [int(graph(tensor(n))) for n in (1, 6, 27)]
-        == [int(collatz(tensor(n))) for n in (1, 6, 27)]
-        == [0, 8, 111]
-    )
+    assert [int(graph(tensor(n))) for n in (1, 6, 27)] == [int(collatz(tensor(n))) for n in (1, 6, 27)] == [0, 8, 111]
     limited = core.trace(
         lambda x: ops.while_loop(lambda x: x < 100, lambda x: x * 2, x, maximum_iterations=3), tensor(1)
     )

@@ -1,5 +1,6 @@
 """jit: the cache, variables in compiled code, and what happens when something does not fit."""
 
+import itertools
 import logging
 import threading
 
@@ -13,7 +14,7 @@ from tenzoo.core.compiler.emit_llvm import CompileError
 
 
 def test_same_numbers_as_eager():
-    function = lambda x, y: {"sum": (ops.tanh(x) @ y, x.sum())}  # noqa: E731
+    function = lambda x, y: {"sum": (ops.tanh(x) @ y, x.sum())}
     x, y = np.ones((3, 4), "float32") / 3, np.ones((4, 2), "float32")
     eager, compiled = function(core.tensor(x), core.tensor(y)), core.jit(function)(x, y)
     assert core.pytree.structure(eager) == core.pytree.structure(compiled)
@@ -128,23 +129,16 @@ def test_random_state_advances_as_in_eager_code():
 def test_whole_training_step():
     generator = np.random.default_rng(0)
     sizes = [20, 33, 7]
-    weights = [
-        core.Variable(generator.normal(size=s).astype("float32") / 5)
-        for s in zip(sizes, sizes[1:], strict=False)
-    ]
+    weights = [core.Variable(generator.normal(size=s).astype("float32") / 5) for s in itertools.pairwise(sizes)]
     biases = [core.Variable(np.zeros(n, "float32")) for n in sizes[1:]]
     variables = weights + biases
-    slots = [
-        [core.Variable(np.zeros(v.shape, "float32"), trainable=False) for v in variables] for _ in range(2)
-    ]
+    slots = [[core.Variable(np.zeros(v.shape, "float32"), trainable=False) for v in variables] for _ in range(2)]
     count = core.Variable(0.0, trainable=False)
 
     def step(x, y):
         with core.GradientTape() as tape:
             hidden = random.dropout(ops.relu(x @ weights[0] + biases[0]), 0.2)
-            loss = ops.mean(
-                ops.sparse_categorical_crossentropy(y, hidden @ weights[1] + biases[1], from_logits=True)
-            )
+            loss = ops.mean(ops.sparse_categorical_crossentropy(y, hidden @ weights[1] + biases[1], from_logits=True))
         t = count.assign_add(1.0)
         rate = 1e-2 * ops.sqrt(1 - ops.power(0.999, t)) / (1 - ops.power(0.9, t))
         for variable, gradient, m, v in zip(variables, tape.gradient(loss, variables), *slots, strict=True):

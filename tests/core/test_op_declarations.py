@@ -9,11 +9,7 @@ from tenzoo import core
 from tenzoo.core import primitives
 from tenzoo.core.op import Op, spec_of
 
-CASES = [
-    pytest.param(op, case, id=f"{op.name}-{i}")
-    for op in Op.registry.values()
-    for i, case in enumerate(op.cases)
-]
+CASES = [pytest.param(op, case, id=f"{op.name}-{i}") for op in Op.registry.values() for i, case in enumerate(op.cases)]
 DIFFERENTIABLE = [p for p in CASES if p.values[1].differentiable]
 
 
@@ -126,9 +122,7 @@ def test_second_gradient_against_finite_differences(op, case):
 
     def slope(*values):
         gradients = core.grad(function, arguments)(*values)
-        return sum(
-            ((g * w).sum() for g, w in zip(gradients, weights, strict=True)), core.tensor(0.0, "float64")
-        )
+        return sum(((g * w).sum() for g, w in zip(gradients, weights, strict=True)), core.tensor(0.0, "float64"))
 
     check_gradient(slope, points)
 

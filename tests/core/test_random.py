@@ -154,7 +154,7 @@ class TestDistributions:
         sample = random.uniform((N,), -1.0, 3.0, dtype, seed=1)
         assert sample.dtype == np.dtype(dtype)
         moments_are(sample, 1.0, 16 / 12)
-        assert -1 <= sample.min().item() and sample.max().item() < 3
+        assert sample.min().item() >= -1 and sample.max().item() < 3
         assert random.uniform((N,), dtype=dtype, seed=1).max().item() < 1
 
     def test_the_largest_uniform_number_stays_below_the_maximum(self, monkeypatch):

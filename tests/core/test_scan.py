@@ -92,9 +92,7 @@ def test_results_that_are_carry_slice_or_constant():
         return ops.scan(lambda c, x: ((c[1], c[0]), (c[0], x, core.tensor(3.0), c[0])), (xs[0], xs[1]), xs)
 
     (xs,) = arrays((5, 2))
-    for a, b in zip(
-        core.pytree.flatten(run(core.tensor(xs))), core.pytree.flatten(core.jit(run)(xs)), strict=True
-    ):
+    for a, b in zip(core.pytree.flatten(run(core.tensor(xs))), core.pytree.flatten(core.jit(run)(xs)), strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 

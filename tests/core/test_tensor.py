@@ -357,9 +357,7 @@ def advanced_index(draw, shape=SHAPE):
             here = draw(st.sampled_from([lead, (1,), ()])) if lead != (0,) else lead
             dtype = draw(st.sampled_from([np.int32, np.int64]))
             flat = draw(
-                st.lists(
-                    st.integers(-extent, extent - 1), min_size=int(np.prod(here)), max_size=int(np.prod(here))
-                )
+                st.lists(st.integers(-extent, extent - 1), min_size=int(np.prod(here)), max_size=int(np.prod(here)))
             )
             items.append(np.array(flat, dtype).reshape(here))
         elif kind == "int":

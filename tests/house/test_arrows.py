@@ -57,9 +57,7 @@ def imports_in(file: str, node: ast.AST, at_load: bool = True) -> Iterator[Impor
                 yield Import(file, child.lineno, tuple(alias.name.split(".")), False, at_load)
         elif isinstance(child, ast.ImportFrom):
             yield from imports_from(file, child, at_load)
-        elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or is_type_checking(
-            child
-        ):
+        elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or is_type_checking(child):
             yield from imports_in(file, child, at_load=False)
         else:
             yield from imports_in(file, child, at_load)
@@ -99,9 +97,7 @@ def upward(imports: list[Import]) -> list[str]:
 
 
 def absolute(imports: list[Import]) -> list[str]:
-    return [
-        f"{item} (write it relative)" for item in imports if not item.relative and item.parts[0] == "tenzoo"
-    ]
+    return [f"{item} (write it relative)" for item in imports if not item.relative and item.parts[0] == "tenzoo"]
 
 
 def heavy(imports: list[Import], packages: set[str]) -> list[str]:
@@ -109,9 +105,7 @@ def heavy(imports: list[Import], packages: set[str]) -> list[str]:
     return [
         f"{item} (import it where it is used)"
         for item in imports
-        if item.at_load
-        and not item.relative
-        and item.parts[0] in packages - HEAVY_ALLOWED.get(item.file, set())
+        if item.at_load and not item.relative and item.parts[0] in packages - HEAVY_ALLOWED.get(item.file, set())
     ]
 
 

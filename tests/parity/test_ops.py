@@ -28,7 +28,7 @@ def whole(*shape, low=-5, high=6):
 
 def holes(*shape):
     x = normal(*shape)
-    x.flat[:: 3] = np.nan
+    x.flat[::3] = np.nan
     return x
 
 
@@ -69,7 +69,12 @@ case("cosh deg2rad rad2deg i0", A)
 case("isnan isinf isfinite isposinf isneginf signbit nan_to_num logical_not", S, I)
 case("nan_to_num", (S, {"nan": 1.0, "posinf": 9.0, "neginf": -9.0}))
 case("round", (A * 50, {"decimals": 1}))
-case("add subtract multiply divide true_divide arctan2 hypot logaddexp logaddexp2 divide_no_nan", (A, B), (A, B[0]), (I, J))
+case(
+    "add subtract multiply divide true_divide arctan2 hypot logaddexp logaddexp2 divide_no_nan",
+    (A, B),
+    (A, B[0]),
+    (I, J),
+)
 case("maximum minimum equal not_equal less less_equal greater greater_equal", (A, B), (I, J), (A, 0.0))
 case("fmax fmin", (A, B), (N, N[::-1].copy()))
 case("floor_divide mod fmod", (A, P), (I, J), (A, -P))
@@ -91,10 +96,25 @@ case("saturate_cast", (A * 400, "uint8"), (I, "uint8"), (np.float32([1e20, -1e20
 case("view", (A, "int32"), (I, "float32"), (I, "int16"))
 case("where", (T, A, B), (T, A, 0.0), (T, I, 1.5))
 case("select", ([T, F], [A, B], 0.5))
-case("sum prod mean max min amax amin std var any all argmax argmin logsumexp median ptp count_nonzero", A, (A, 1), (C, 0), I)
-case("sum mean max min std var any all logsumexp median ptp prod", (C, (0, 2)), (C, {"axis": 1, "keepdims": True}))
+case(
+    "sum prod mean max min amax amin std var any all argmax argmin logsumexp median ptp count_nonzero",
+    A,
+    (A, 1),
+    (C, 0),
+    I,
+)
+case(
+    "sum mean max min std var any all logsumexp median ptp prod",
+    (C, (0, 2)),
+    (C, {"axis": 1, "keepdims": True}),
+)
 case("argmax argmin", (C, {"axis": 1, "keepdims": True}))
-case("nansum nanprod nanmean nanmax nanmin nanstd nanvar nanmedian nanargmax nanargmin", N, (N, 1), (N, {"axis": 0, "keepdims": True}))
+case(
+    "nansum nanprod nanmean nanmax nanmin nanstd nanvar nanmedian nanargmax nanargmin",
+    N,
+    (N, 1),
+    (N, {"axis": 0, "keepdims": True}),
+)
 case("nancumsum nancumprod cumsum cumprod", (N, 1), A, (A, 0))
 case("quantile", (A, 0.3), (A, [0.1, 0.5], 1), (C, 0.7, {"axis": (0, 2), "keepdims": True}), (N, 0.5))
 case("nanquantile", (N, 0.3), (N, [0.1, 0.5], 1), (N, 0.4, {"axis": 0, "keepdims": True}))
@@ -106,7 +126,11 @@ case("moments", (C, [0, 1]), (C, [1], {"keepdims": True}))
 case("diff", A, (A, 2), (A, {"axis": 0}))
 case("trapezoid", A, (A, P[0]), (A, {"dx": 0.5, "axis": 0}))
 case("corrcoef", A)
-case("bincount", (np.array([1, 2, 2, 5], "int32"),), (np.array([1, 2, 2], "int32"), {"weights": P[0, :3], "minlength": 6}))
+case(
+    "bincount",
+    (np.array([1, 2, 2, 5], "int32"),),
+    (np.array([1, 2, 2], "int32"), {"weights": P[0, :3], "minlength": 6}),
+)
 case("digitize", (A, np.array([-1.0, 0.0, 1.0], "float32")))
 case("searchsorted", (np.sort(A[0]), B), (np.sort(A[0]), B, {"side": "right"}))
 case("sort argsort", A, (A, 0), (A, None))
@@ -156,7 +180,13 @@ case("roll", (A, 2), (A, -1, 1), (A, (1, 2), (0, 1)))
 case("rot90", A, (C, 3, (1, 2)))
 case("tile", (A, 2), (A, (2, 1, 3)))
 case("repeat", (A, 2), (A, 2, 1), (A, np.array([1, 0, 2]), 0))
-case("pad", (A, 1), (A, ((1, 2), (0, 1)), "reflect"), (A, ((1, 2), (0, 1)), "constant", 3.0), (A, ((1, 2), (0, 1)), "symmetric"))
+case(
+    "pad",
+    (A, 1),
+    (A, ((1, 2), (0, 1)), "reflect"),
+    (A, ((1, 2), (0, 1)), "constant", 3.0),
+    (A, ((1, 2), (0, 1)), "symmetric"),
+)
 case("diag", A[0], (SQ[0], 1))
 case("diagonal trace", SQ[0], (C, 1, 1, 2))
 case("diagflat", A, (A[0], -1))
@@ -167,7 +197,9 @@ case("take_along_axis", (A, np.argsort(A, 1), 1), (C, np.zeros((2, 1, 4), "int32
 case("get_item", (C, (0, slice(None), -1)))
 case("scatter", (np.array([[0], [2]]), normal(2, 3), (4, 3)))
 case("scatter_update", (A, [[0, 1], [2, 3]], normal(2)), (A, [[0], [0]], normal(2, 4), {"reduction": "add"}))
-case("scatter_update", *((A, [[0], [0]], normal(2, 4), {"reduction": kind}) for kind in ("max", "min", "mul")))
+case(
+    "scatter_update", *((A, [[0], [0]], normal(2, 4), {"reduction": kind}) for kind in ("max", "min", "mul"))
+)
 case("segment_sum segment_max segment_min segment_prod", (normal(5, 2), np.array([0, 0, 1, 2, 2]), 3))
 case("one_hot", (whole(3, low=0, high=4), 4), (whole(3, 2, low=0, high=4), 4, 1))
 case("multi_hot", (whole(3, 2, low=0, high=4), 4))
@@ -180,7 +212,12 @@ case("outer vdot", (A, B))
 case("tensordot", (C, normal(3, 4, 2)), (C, normal(4, 5), 1), (C, normal(4, 3), ((1, 2), (1, 0))))
 case("einsum", ("bij,bjk->bik", C, normal(2, 4, 5)), ("ij->j", A), ("ii", SQ[0]), ("...i,i->...", C, A[0]))
 case("kron", (A, B[:2]))
-case("cross", (normal(2, 3), normal(2, 3)), (normal(2, 2), normal(2, 2)), (normal(3, 2), normal(3, 2), {"axis": 0}))
+case(
+    "cross",
+    (normal(2, 3), normal(2, 3)),
+    (normal(2, 2), normal(2, 2)),
+    (normal(3, 2), normal(3, 2), {"axis": 0}),
+)
 case("correlate", *((normal(7), normal(n), mode) for n in (3, 4, 9) for mode in ("valid", "same", "full")))
 case("cdist", (A, normal(5, 4)))
 case("cholesky", SPD, (SPD, True))
@@ -193,37 +230,87 @@ case("lu_factor", SQ[0])
 case("lstsq", (normal(5, 3), normal(5, 2)), (normal(5, 3), normal(5)))
 case("pinv", normal(5, 3))
 case("matrix_rank", normal(5, 3), np.ones((3, 3), "float32"))
-case("norm", A, (A, 1), (A, "nuc"), (A, "fro"), (A, 2), (A, np.inf), (C, 3, 1), (C, 2, (1, 2)), (C, -1, (0, 2), True), (A[0], 0))
+case(
+    "norm",
+    A,
+    (A, 1),
+    (A, "nuc"),
+    (A, "fro"),
+    (A, 2),
+    (A, np.inf),
+    (C, 3, 1),
+    (C, 2, (1, 2)),
+    (C, -1, (0, 2), True),
+    (A[0], 0),
+)
 case("normalize", A, (A, 0, 1), (A, -1, 3))
-case("relu relu6 sigmoid silu swish softplus softsign elu selu celu gelu tanh_shrink hard_tanh log_sigmoid", A * 4)
-case("hard_sigmoid hard_silu hard_swish leaky_relu soft_shrink hard_shrink squareplus sparse_plus sparse_sigmoid", A * 4)
+case(
+    "relu relu6 sigmoid silu swish softplus softsign elu selu celu gelu tanh_shrink hard_tanh log_sigmoid",
+    A * 4,
+)
+case(
+    "hard_sigmoid hard_silu hard_swish leaky_relu soft_shrink hard_shrink squareplus sparse_plus "
+    "sparse_sigmoid",
+    A * 4,
+)
 case("softmax log_softmax", A, (C, 1), (C, (0, 1)))
 case("glu", A)
 case("gelu", (A, False))
 case("leaky_relu", (A, 0.1))
 case("elu celu", (A, 0.5))
 case("threshold", (A, 0.1, 2.0))
-case("conv", (X, normal(3, 2, 3, 4)), (X, normal(3, 3, 3, 4), 2, "same"), (X, normal(2, 2, 3, 4), {"dilation_rate": 2}))
-case("conv", (normal(2, 9, 4), normal(3, 2, 6), {"padding": "same", "strides": 2}), (normal(1, 4, 5, 4, 2), normal(2, 2, 2, 2, 3)))
+case(
+    "conv",
+    (X, normal(3, 2, 3, 4)),
+    (X, normal(3, 3, 3, 4), 2, "same"),
+    (X, normal(2, 2, 3, 4), {"dilation_rate": 2}),
+)
+case(
+    "conv",
+    (normal(2, 9, 4), normal(3, 2, 6), {"padding": "same", "strides": 2}),
+    (normal(1, 4, 5, 4, 2), normal(2, 2, 2, 2, 3)),
+)
 case("depthwise_conv", (X, normal(3, 3, 3, 2), 1, "same"), (X, normal(3, 3, 3, 1), 2, "valid"))
 case("separable_conv", (X, normal(3, 3, 3, 2), normal(1, 1, 6, 5), 1, "same"))
 for padding in ("valid", "same"):
     for stride, size in ((1, 3), (2, 3), (2, 2), (3, 2), (3, 5)):
         case("conv_transpose", (X, normal(size, size, 4, 3), stride, padding))
-    case("conv_transpose", (X, normal(3, 3, 4, 3), 2, padding, 1), (X, normal(3, 3, 4, 3), 1, padding, None, None, 2))
-    case("max_pool average_pool", (X, (2, 2), (2, 2), padding), (X, (3, 2), (2, 1), padding), (normal(2, 9, 3), (3,), (2,), padding))
+    case(
+        "conv_transpose",
+        (X, normal(3, 3, 4, 3), 2, padding, 1),
+        (X, normal(3, 3, 4, 3), 1, padding, None, None, 2),
+    )
+    case(
+        "max_pool average_pool",
+        (X, (2, 2), (2, 2), padding),
+        (X, (3, 2), (2, 1), padding),
+        (normal(2, 9, 3), (3,), (2,), padding),
+    )
 case("adaptive_average_pool adaptive_max_pool", (X, (3, 4)), (X, 2))
-case("batch_normalization", (X, normal(3), uniform(3), -1), (X, normal(3), uniform(3), 3, normal(3), normal(3), 1e-2))
+case(
+    "batch_normalization",
+    (X, normal(3), uniform(3), -1),
+    (X, normal(3), uniform(3), 3, normal(3), normal(3), 1e-2),
+)
 case("layer_normalization", A, (A, B[0], P[0]))
 case("rms_normalization", A, (A, B[0]))
 QKV = (normal(2, 5, 4, 3), normal(2, 6, 4, 3), normal(2, 6, 4, 3))
-case("dot_product_attention", QKV, (*QKV, {"is_causal": True}), (*QKV, {"mask": normal(2, 4, 5, 6) > 0, "scale": 0.5}))
+case(
+    "dot_product_attention",
+    QKV,
+    (*QKV, {"is_causal": True}),
+    (*QKV, {"mask": normal(2, 4, 5, 6) > 0, "scale": 0.5}),
+)
 case("dot_product_attention", (*QKV, {"bias": normal(2, 4, 5, 6)}), (QKV[0], *(v[:, :, :2] for v in QKV[1:])))
 SOFT = uniform(3, 4) / 2
 case("categorical_crossentropy", (SOFT, A, True), (SOFT, SOFT + 0.1))
 case("binary_crossentropy", (SOFT, A, True), (SOFT, SOFT + 0.1))
 case("sparse_categorical_crossentropy", ([0, 3, 1], A, True), ([0, 3, 1], SOFT + 0.1))
-case("ctc_loss", (whole(3, 4, low=1, high=5), normal(3, 9, 5), [4, 2, 0], [9, 7, 3]), (np.array([[1, 1, 2]]), normal(1, 6, 3), [3], [6]))
+case(
+    "ctc_loss",
+    (whole(3, 4, low=1, high=5), normal(3, 9, 5), [4, 2, 0], [9, 7, 3]),
+    (np.array([[1, 1, 2]]), normal(1, 6, 3), [3], [6]),
+)
 case("ctc_decode", (normal(3, 9, 5), [9, 5, 2]), (normal(3, 9, 5), [9, 5, 2], {"merge_repeated": False}))
 case("psnr", (SOFT, P, 1.0))
 case("unfold", (normal(2, 3, 6, 7), 3), (normal(2, 3, 8, 7), (2, 3), 2, 1, 2))
@@ -236,31 +323,70 @@ case("rfft", SEQ, (SEQ, 32), (SEQ, 51))
 case("irfft", ((normal(2, 9), normal(2, 9)),), ((normal(2, 9), normal(2, 9)), 15))
 case("extract_sequences", (SEQ, 8, 3))
 case("stft", (SEQ, 10, 4, 16), (SEQ, 16, 8, 16, "hamming", False), (SEQ, 8, 4, 8, None))
-case("istft", (tuple(np.array(p) for p in ops.stft(SEQ, 10, 4, 16)), 10, 4, 16), (tuple(np.array(p) for p in ops.stft(SEQ, 10, 4, 16)), 10, 4, 16, 38))
-case("image.resize", *((IMAGE, (5, 14), m, {"antialias": a}) for m in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5") for a in (False, True)))
-case("image.resize", (IMAGE[0], (4, 4), {"crop_to_aspect_ratio": True}), (IMAGE, (8, 20), {"pad_to_aspect_ratio": True, "fill_value": 0.5}))
+case(
+    "istft",
+    (tuple(np.array(p) for p in ops.stft(SEQ, 10, 4, 16)), 10, 4, 16),
+    (tuple(np.array(p) for p in ops.stft(SEQ, 10, 4, 16)), 10, 4, 16, 38),
+)
+case(
+    "image.resize",
+    *(
+        (IMAGE, (5, 14), m, {"antialias": a})
+        for m in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
+        for a in (False, True)
+    ),
+)
+case(
+    "image.resize",
+    (IMAGE[0], (4, 4), {"crop_to_aspect_ratio": True}),
+    (IMAGE, (8, 20), {"pad_to_aspect_ratio": True, "fill_value": 0.5}),
+)
 case("image.resize", ((IMAGE * 255).astype("uint8"), (5, 14), "bicubic"))
-case("image.scale_and_translate", (IMAGE[0], (12, 8, 3), np.float32([1.5, 0.7]), np.float32([0.5, -1.0]), (0, 1), "linear"))
+case(
+    "image.scale_and_translate",
+    (IMAGE[0], (12, 8, 3), np.float32([1.5, 0.7]), np.float32([0.5, -1.0]), (0, 1), "linear"),
+)
 COORDINATES = uniform(2, 5, 6, low=-4, high=14)
 for mode in ("constant", "nearest", "wrap", "mirror", "reflect"):
     case("image.map_coordinates", *((IMAGE[0, :, :, 0], COORDINATES, order, mode) for order in (0, 1)))
     for method in ("nearest", "bilinear"):
-        case("image.affine_transform", (IMAGE, np.float32([[1.1, 0.2, -1.3, 0.1, 0.9, 1.4, 0, 0]] * 2), method, mode))
+        case(
+            "image.affine_transform",
+            (IMAGE, np.float32([[1.1, 0.2, -1.3, 0.1, 0.9, 1.4, 0, 0]] * 2), method, mode),
+        )
 CORNERS = np.float32([[0, 0], [10, 0], [0, 8], [10, 8]])
-case("image.perspective_transform", (IMAGE[0], CORNERS, CORNERS + uniform(4, 2, high=2)), (IMAGE, np.stack([CORNERS] * 2), np.stack([CORNERS] * 2) + uniform(2, 4, 2), "nearest", 0.5))
+case(
+    "image.perspective_transform",
+    (IMAGE[0], CORNERS, CORNERS + uniform(4, 2, high=2)),
+    (IMAGE, np.stack([CORNERS] * 2), np.stack([CORNERS] * 2) + uniform(2, 4, 2), "nearest", 0.5),
+)
 case("image.gaussian_blur", (IMAGE, (3, 5), (1.0, 2.0), "channels_last"))
 case("image.sobel_edges", IMAGE)
 case("image.ssim", (uniform(2, 16, 17, 3), uniform(2, 16, 17, 3)))
 case("image.rgb_to_grayscale", IMAGE, (IMAGE * 255).astype("uint8"), IMAGE[0])
 case("image.rgb_to_hsv image.hsv_to_rgb", IMAGE, IMAGE[0])
-case("image.crop_images", (IMAGE, 1, 2, 3, 1), (IMAGE, {"top_cropping": 1, "left_cropping": 2, "target_height": 4, "target_width": 5}))
-case("image.pad_images", (IMAGE, 1, 2, 3, 1), (IMAGE, {"top_padding": 1, "left_padding": 2, "target_height": 14, "target_width": 15}))
+case(
+    "image.crop_images",
+    (IMAGE, 1, 2, 3, 1),
+    (IMAGE, {"top_cropping": 1, "left_cropping": 2, "target_height": 4, "target_width": 5}),
+)
+case(
+    "image.pad_images",
+    (IMAGE, 1, 2, 3, 1),
+    (IMAGE, {"top_padding": 1, "left_padding": 2, "target_height": 14, "target_width": 15}),
+)
 case("image.extract_patches", (IMAGE, 3), (IMAGE, (2, 3), (1, 2), 1, "same"), (IMAGE, 2, 1, 2))
 case("image.extract_patches_3d", (normal(1, 5, 6, 7, 2), 2), (normal(5, 6, 7, 2), (1, 2, 3), 2))
 case("map", (lambda x: x * 2, A))
 case("vectorized_map", (lambda x: x * 2, A))
-case("scan", (lambda c, x: (c + x, c * x), np.float32(1), A[0]), (lambda c, x: (c + x, c * x), np.float32(1), A[0], {"reverse": True}))
-case("associative_scan", (lambda a, b: a + b, normal(7)), (lambda a, b: a * b, A, {"reverse": True, "axis": 1}))
+case(
+    "scan",
+    (lambda c, x: (c + x, c * x), np.float32(1), A[0]),
+    (lambda c, x: (c + x, c * x), np.float32(1), A[0], {"reverse": True}),
+)
+case(
+    "associative_scan", (lambda a, b: a + b, normal(7)), (lambda a, b: a * b, A, {"reverse": True, "axis": 1})
+)
 case("fori_loop", (0, 5, lambda i, v: v + i, 1.0))
 case("while_loop", (lambda i, v: i < 5, lambda i, v: (i + 1, v * 2), (0, 1.0)))
 case("cond", (True, lambda: 1.0, lambda: 2.0))
@@ -270,10 +396,21 @@ case("jvp", (lambda x: x * x, (A,), (B,)), (lambda x: (x * x, x), (A,), (B,), {"
 
 # What differs on purpose; docs/keras-differences.md says why.
 ABSENT = {"eig", "vectorize"}
-# What is compared below in another way, or in tests/core alone: complex numbers, factorizations (unique up to signs),
-# random fields, and sparsemax, whose rows do not sum to 1 in Keras 3.15.
-APART = set("view_as_real view_as_complex polar eigh svd qr argpartition histogram image.elastic_transform sparsemax".split())
-APART |= {"custom_gradient"}
+# What is compared below in another way, or in tests/core alone: complex numbers, factorizations (unique up to
+# signs), random fields, and sparsemax, whose rows do not sum to 1 in Keras 3.15.
+APART = {
+    "view_as_real",
+    "view_as_complex",
+    "polar",
+    "eigh",
+    "svd",
+    "qr",
+    "argpartition",
+    "histogram",
+    "image.elastic_transform",
+    "sparsemax",
+    "custom_gradient",
+}
 
 
 def resolve(module, name):
@@ -313,17 +450,23 @@ def test_same_result(name, call):
             continue
         assert a.shape == b.shape
         assert a.dtype.kind == b.dtype.kind or {a.dtype.kind, b.dtype.kind} <= set("iu")
-        scale = max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))) if b.dtype.kind == "f" else 1
+        scale = (
+            max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))) if b.dtype.kind == "f" else 1
+        )
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale)
 
 
 def test_complex_pairs():
     x = normal(3, 2)
     pair = ops.view_as_complex(x)
-    np.testing.assert_array_equal(np.asarray(keras.ops.view_as_complex(x)), pair[0].numpy() + 1j * pair[1].numpy())
+    np.testing.assert_array_equal(
+        np.asarray(keras.ops.view_as_complex(x)), pair[0].numpy() + 1j * pair[1].numpy()
+    )
     np.testing.assert_array_equal(ops.view_as_real(pair), x)
     real, imaginary = ops.polar(P, A)
-    np.testing.assert_allclose(np.asarray(keras.ops.polar(P, A)), real.numpy() + 1j * imaginary.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(keras.ops.polar(P, A)), real.numpy() + 1j * imaginary.numpy(), rtol=1e-5
+    )
 
 
 def test_factorizations():

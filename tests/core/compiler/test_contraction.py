@@ -95,9 +95,7 @@ def test_a_broadcast_operand():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(4, 9, 7)).astype("f4"), rng.normal(size=(7, 11)).astype("f4")
     out = np.zeros((4, 9, 11), "f4")
-    execute(
-        contraction.matmul(9, 11, 7, (63, 7, 1), (0, 11, 1), (99, 11, 1), (4,)), {"a": a, "b": b, "out": out}
-    )
+    execute(contraction.matmul(9, 11, 7, (63, 7, 1), (0, 11, 1), (99, 11, 1), (4,)), {"a": a, "b": b, "out": out})
     assert relative_error(out, a.astype("f8") @ b) < 1e-5
 
 

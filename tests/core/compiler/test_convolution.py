@@ -37,9 +37,7 @@ def taps(conv, padded):
 
 
 def pad(conv, x):
-    extent = [
-        (o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(conv.out, conv.stride, conv.kernel, conv.dilation)
-    ]
+    extent = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(conv.out, conv.stride, conv.kernel, conv.dilation)]
     shape = [max(e, p + s) for e, p, s in zip(extent, conv.pad, conv.size)]
     padded = np.zeros((conv.images, *shape, conv.channels))
     inner = padded[:, conv.pad[0] : conv.pad[0] + conv.size[0], conv.pad[1] : conv.pad[1] + conv.size[1]]
@@ -82,9 +80,7 @@ CASES = {
     "depthwise": geometry(images=2, size=9, channels=13, filters=13, kernel=3, groups=13),
     "depthwise strided": geometry(images=3, size=11, channels=20, filters=20, kernel=5, groups=20, stride=2),
     "depthwise dilated": geometry(images=2, size=9, channels=64, filters=64, kernel=3, groups=64, dilation=2),
-    "depthwise double": geometry(
-        images=1, size=8, channels=10, filters=10, kernel=3, groups=10, same=False, type_=f64
-    ),
+    "depthwise double": geometry(images=1, size=8, channels=10, filters=10, kernel=3, groups=10, same=False, type_=f64),
     "depthwise multiplied": geometry(images=2, size=6, channels=4, filters=8, kernel=3, groups=4),
 }
 

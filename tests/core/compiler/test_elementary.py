@@ -23,9 +23,7 @@ def units_in_last_place(got, expected):
     """Distance in units of the last place; 0 where both are the same infinity or both NaN."""
     with np.errstate(all="ignore"):
         rounded = expected.astype(got.dtype)
-        unit = np.spacing(np.where(np.isfinite(rounded), abs(rounded), 1).astype(got.dtype)).astype(
-            np.longdouble
-        )
+        unit = np.spacing(np.where(np.isfinite(rounded), abs(rounded), 1).astype(got.dtype)).astype(np.longdouble)
         distance = abs(got.astype(np.longdouble) - expected) / unit
         same = (np.isnan(got) & np.isnan(expected)) | (got == rounded)
     return np.where(same, 0, np.where(np.isnan(distance), np.inf, distance)).max()

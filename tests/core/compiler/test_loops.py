@@ -77,9 +77,7 @@ def test_casts(source, target):
 def test_rounding_and_signs():
     x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.4999], "float32")
     for name, reference in [("round", np.rint), ("floor", np.floor), ("ceil", np.ceil), ("trunc", np.trunc)]:
-        np.testing.assert_array_equal(
-            elementwise(lambda b, x, n=name: getattr(b, n)(x), x, out="f4"), reference(x)
-        )
+        np.testing.assert_array_equal(elementwise(lambda b, x, n=name: getattr(b, n)(x), x, out="f4"), reference(x))
     np.testing.assert_array_equal(elementwise(lambda b, x: b.abs(-x), x, out="f4"), abs(x))
     np.testing.assert_array_equal(elementwise(lambda b, x: x % 2.0, x, out="f4"), x % 2)
 

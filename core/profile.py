@@ -1,0 +1,133 @@
+"""profile: where the time of a compiled function goes, kernel by kernel."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .jit import CompiledFunction, jit
+from .op import Node
+from .primitives.contraction import split_axes
+
+
+class Row(NamedTuple):
+    """One kernel: what it computes and for which layer, and its share of a run."""
+
+    name: str
+    scope: str
+    milliseconds: float
+    gigaflops: float
+    gigabytes: float
+
+
+class Profile:
+    """What :func:`profile` found. ``rows`` are the kernels in the order in which they run."""
+
+    def __init__(self, rows: list[Row], milliseconds: float):
+        self.rows = rows
+        self.milliseconds = milliseconds
+
+    def table(self, most: int = 30) -> str:
+        """The kernels that take longest: milliseconds, share, GFLOP/s, GB/s, ops and layer."""
+        lines = [f"{'ms':>9} {'share':>6} {'GFLOP/s':>8} {'GB/s':>6}  kernel"]
+        for row in sorted(self.rows, key=lambda row: -row.milliseconds)[:most]:
+            seconds = row.milliseconds / 1e3 or math.inf
+            lines.append(
+                f"{row.milliseconds:9.3f} {row.milliseconds / self.milliseconds:6.1%} {row.gigaflops / seconds:8.1f} "
+                f"{row.gigabytes / seconds:6.1f}  {row.name}{'  in ' + row.scope if row.scope else ''}"
+            )
+        lines.append(f"{self.milliseconds:9.3f} {'':6} {'':8} {'':6}  in all, {len(self.rows)} kernels")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a trace for chrome://tracing or Perfetto."""
+        events, start = [], 0.0
+        for row in self.rows:
+            arguments = {"layer": row.scope, "GFLOP": row.gigaflops, "GB": row.gigabytes}
+            event = {"name": row.name, "ph": "X", "pid": 0, "tid": 0, "args": arguments}
+            events.append({**event, "ts": start, "dur": row.milliseconds * 1e3})
+            start += row.milliseconds * 1e3
+        target = Path(path)
+        handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
+        with os.fdopen(handle, "w") as file:
+            json.dump({"traceEvents": events}, file)
+        os.replace(name, target)
+
+
+def profile(function: Callable, *arguments: Any, runs: int = 10, path: str | os.PathLike | None = None) -> Profile:
+    """Run a function compiled, print its kernels by time, and return them.
+
+    Times are the shortest of ``runs``, read from the processor's clock between kernels. Variables are assigned as in
+    any call. FLOPs count the products of contractions and convolutions; bytes count every buffer of a kernel once.
+
+    Args:
+        function: a function, a model, or what :func:`jit` returned; for a training step ``model.train_step``.
+        arguments: what to call it with.
+        path: where to write a Chrome trace.
+    """
+    compiled = function if isinstance(function, CompiledFunction) else jit(function)
+    compiled(*arguments)
+    plan = compiled.plan(*arguments)
+    if plan is None:
+        raise ValueError("The function could not be compiled; the log 'tenzoo.compile' tells why.")
+    ticks, seconds = [], []
+    for _ in range(runs):
+        start = time.perf_counter()
+        compiled(*arguments)
+        seconds.append(time.perf_counter() - start)
+        ticks.append([program.ticks.copy() for program, _ in plan.programs])
+    rate = _ticks_per_millisecond(ticks, seconds)
+    rows = []
+    for i, (program, steps) in enumerate(plan.programs):
+        shortest = np.min([np.diff(run[i]) for run in ticks], axis=0) / rate * program.iterations
+        for step, milliseconds in zip(steps, shortest, strict=True):
+            rows.append(_row(step, float(milliseconds), program.iterations))
+    found = Profile(rows, 1e3 * min(seconds))
+    print(found)
+    if path is not None:
+        found.save(path)
+    return found
+
+
+def _ticks_per_millisecond(ticks: list, seconds: list[float]) -> float:
+    """The clock's rate, from the distance between the first and the last run."""
+    if len(ticks) < 2 or not ticks[0]:
+        return 1e6
+    return float(ticks[-1][0][0] - ticks[0][0][0]) / (1e3 * sum(seconds[1:]))
+
+
+def _row(step: Any, milliseconds: float, iterations: int) -> Row:
+    nodes = step.group.nodes
+    names = [node.op.name for node in nodes]
+    text = " ".join(names[:5]) + (f" … ({len(names)} ops)" if len(names) > 5 else "")
+    shape = "×".join(map(str, nodes[-1].specs[0].shape))
+    flops = sum(map(_flops, nodes)) * iterations
+    size = sum(buffer.size for buffer in step.buffers) * (1 if iterations > 1 else iterations)
+    return Row(f"{text} [{shape}]", nodes[-1].scope, milliseconds, flops / 1e9, size / 1e9)
+
+
+def _flops(node: Node) -> int:
+    """Multiplications and additions of a contraction; other work is not counted."""
+    name, made = node.op.name, math.prod(node.specs[0].shape)
+    if name == "contract":
+        a = node.attributes["spec"].split(",")[0]
+        extents = dict(zip(a, node.inputs[0].shape, strict=True))
+        return 2 * made * math.prod(extents[c] for c in split_axes(node.attributes["spec"])[3])
+    if name in ("conv", "conv_input_gradient"):
+        kernel = node.inputs[1].shape
+        output = made if name == "conv" else math.prod(node.inputs[0].shape)
+        return 2 * output * math.prod(kernel[:-1])
+    if name == "conv_filter_gradient":
+        return 2 * math.prod(node.inputs[1].shape) * math.prod(node.specs[0].shape[:-1])
+    return 0

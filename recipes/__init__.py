@@ -1,0 +1,1 @@
+"""Recipes: one file per task, from data to a report, and the command line that runs them."""
