@@ -34,7 +34,9 @@ def set_epsilon(value: float) -> None:
 
 def threads() -> int:
     """Number of threads that compiled code uses: ``TENZOO_NUM_THREADS``, else the cores available."""
-    setting = os.environ.get("TENZOO_NUM_THREADS")
-    if setting:
-        return max(1, int(setting))
+    chosen = os.environ.get("TENZOO_NUM_THREADS", "")
+    if chosen:
+        if not chosen.isdigit() or int(chosen) < 1:
+            raise ValueError(f"TENZOO_NUM_THREADS has to be a whole number from 1 on; it is {chosen!r}.")
+        return int(chosen)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -90,7 +90,13 @@ class Drawing:
             raise
 
 
-def draw(target: Graph | Callable, *inputs: Any, path: str | os.PathLike | None = None, limit: int = 120) -> Drawing:
+def draw(
+    target: Graph | Callable,
+    *inputs: Any,
+    path: str | os.PathLike | None = None,
+    limit: int = 120,
+    kernels: bool = False,
+) -> Drawing:
     """Draw a graph, or the graph of a function or model called with ``inputs``; no variable is changed.
 
     Args:
@@ -98,12 +104,14 @@ def draw(target: Graph | Callable, *inputs: Any, path: str | os.PathLike | None 
         inputs: arguments to trace it with.
         path: file to write, ``.svg`` or ``.dot``.
         limit: a picture of more boxes is collapsed, layer by layer, until it is smaller.
+        kernels: draw what runs: a box for each kernel that ops were fused into, with shapes and bytes.
 
     >>> drawing = draw(lambda x: x * x + 1, np.ones(3, "float32"))
     >>> [box.title for box in drawing.picture.boxes]
     ['input', 'multiply', 'add', 'result']
     """
-    picture = _collapsed(picture_of(_graph_of(target, inputs)), limit)
+    graph = _graph_of(target, inputs)
+    picture = _collapsed(picture_of_kernels(graph) if kernels else picture_of(graph), limit)
     drawing = Drawing(picture)
     if path is not None:
         drawing.save(path)
@@ -173,6 +181,45 @@ def picture_of(graph: Graph) -> Picture:
         if begin is not None:
             picture.edges[begin, number] = _spec(value)
     return picture
+
+
+def picture_of_kernels(graph: Graph) -> Picture:
+    """The picture of a graph as it is compiled: kernels, and the buffers between them."""
+    from .compiler.plan import Plan
+
+    plan = Plan(graph)
+    picture = Picture()
+    writers: dict[Any, int] = {}
+    for kind, buffers in (("input", plan.inputs), ("variable", plan.variables.values())):
+        for buffer in buffers:
+            writers[buffer] = picture.add(Box(kind, _memory(buffer), kind, order=-1))
+    for order, step in enumerate(plan.steps):
+        nodes = step.group.nodes
+        names = [node.op.name for node in nodes]
+        title = " ".join(names[:3]) + (f" … ({len(names)} ops)" if len(names) > 3 else "")
+        kind = "op" if step.kernel is not None or step.loop is not None else "constant"
+        number = picture.add(
+            Box(title, "", kind, _short(nodes[-1].scope), "\n".join(map(repr, nodes)), len(nodes), order)
+        )
+        made = []
+        for buffer in step.buffers:
+            if buffer in writers:
+                picture.edges[(writers[buffer], number)] = _memory(buffer)
+            elif buffer.kind == "temporary":
+                made.append(buffer)
+        writers.update(dict.fromkeys(made, number))
+        picture.boxes[number].detail = ", ".join(map(_memory, made)) or "in place"
+    for buffer in plan.results:
+        if buffer in writers:
+            result = picture.add(Box("result", _memory(buffer), "output", order=len(plan.steps)))
+            picture.edges[(writers[buffer], result)] = _memory(buffer)
+    return picture
+
+
+def _memory(buffer: Any) -> str:
+    shape = "×".join(map(str, buffer.shape)) or "scalar"
+    size = f"{buffer.size} B" if buffer.size < 10_000 else f"{buffer.size / 1e6:.2f} MB"
+    return f"{buffer.dtype.name} {shape}, {size}"
 
 
 def _short(path: str) -> str:

@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", metavar="DIR", help="the folder of the run")
     command.add_argument("files", metavar="FILE", nargs="+", type=Path, help="such as an image")
     command.add_argument("--json", action="store_true", help="print the predictions as JSON")
+
+    command = add("cache", "show or clear the native code that was compiled in earlier runs")
+    command.add_argument("action", choices=("show", "clear"), help="what to do with it")
     return parser
 
 
@@ -246,12 +249,39 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _cache(options: argparse.Namespace) -> int:
+    from ..core.compiler import native
+
+    folder = native.cache_folder()
+    files = list(folder.glob("*.o"))
+    size = sum(file.stat().st_size for file in files) / 1e6
+    if options.action == "clear":
+        native.trim_cache(0)
+    verb = "removed from" if options.action == "clear" else "in"
+    print(f"{len(files)} kernels, {size:.1f} MB, {verb} {folder}")
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "run": _run,
     "resume": _resume,
     "predict": _predict,
+    "cache": _cache,
 }
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from ..core.compiler import native
+
+    folder = native.cache_folder()
+    files = list(folder.glob("*.o"))
+    size = sum(file.stat().st_size for file in files) / 1e6
+    if options.action == "clear":
+        native.trim_cache(0)
+    verb = "removed from" if options.action == "clear" else "in"
+    print(f"{len(files)} kernels, {size:.1f} MB, {verb} {folder}")
+    return 0
 
 
 def _unknown(kind: str, name: str, known: Any) -> str:

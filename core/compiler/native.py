@@ -31,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..config import threads as thread_count
 from . import emit_llvm
 from .loops import Module, i8, i32, i64, index, ptr, void
 
@@ -167,16 +168,6 @@ def load(kernels: Sequence[Kernel]) -> list[Loaded]:
 
 
 # -- programs and the pool -----------------------------------------------------------------------------------
-
-
-def thread_count() -> int:
-    """Threads to compute with: TENZOO_NUM_THREADS, or as many as the process may use processors."""
-    chosen = os.environ.get("TENZOO_NUM_THREADS", "")
-    if chosen:
-        if not chosen.isdigit() or int(chosen) < 1:
-            raise ValueError(f"TENZOO_NUM_THREADS must be a whole number from 1 on, got {chosen!r}")
-        return int(chosen)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass

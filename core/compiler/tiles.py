@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from ..config import threads as thread_count
 from . import emit_llvm
 from .loops import Builder, Module, Type, Value, i32, index
-from .native import Kernel, thread_count
+from .native import Kernel
 
 PANEL_DEPTH = 320  # most rows of a packed panel: 320 x 16 floats leave a third of a 32 KB first-level cache
 PANEL_GROUP = 4  # panels packed at a time

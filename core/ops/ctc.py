@@ -13,10 +13,11 @@ from ..errors import ShapeError
 from ..tensor import Tensor, wrap
 from . import math
 from .common import convert, scalar, to_float
+from .control import scan
 from .indexing import take_along_axis
 from .nn import log_softmax
 from .reductions import argmax, argsort, logsumexp, max, sum
-from .shape import arange, broadcast_to, concatenate, expand_dims, full, reshape, stack
+from .shape import arange, broadcast_to, concatenate, expand_dims, full, reshape, stack, transpose
 
 _NEVER = -1e5  # logarithm of a probability of 0, small enough and still finite for gradients
 
@@ -44,11 +45,16 @@ def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any, m
     # A label may follow the one before it without a blank between, unless the two are the same.
     skips = concatenate([full((batch, 2), False), math.not_equal(states[:, 2:], states[:, :-2])], 1)
     alpha = math.where(arange(count) < 2, emitted[:, 0], never)
-    for t in range(1, output.shape[1]):
+
+    def step(alpha: Tensor, frame: tuple[Tensor, Tensor]) -> tuple[Tensor, None]:
+        scores, counts = frame
         one = concatenate([broadcast_to(never, (batch, 1)), alpha[:, :-1]], 1)
         two = concatenate([broadcast_to(never, (batch, 2)), alpha[:, :-2]], 1)[:, :count]
-        moved = logsumexp(stack([alpha, one, math.where(skips, two, never)]), 0) + emitted[:, t]
-        alpha = math.where(expand_dims(t < frames, 1), moved, alpha)
+        moved = logsumexp(stack([alpha, one, math.where(skips, two, never)]), 0) + scores
+        return math.where(expand_dims(counts, 1), moved, alpha), None
+
+    within = expand_dims(arange(1, output.shape[1]), 1) < expand_dims(frames, 0)
+    alpha, _ = scan(step, alpha, (transpose(emitted[:, 1:], (1, 0, 2)), within))
     ends = stack([2 * lengths, math.maximum(2 * lengths - 1, 0)], 1)
     last = take_along_axis(alpha, ends, 1)
     no_label = math.logical_and(math.equal(expand_dims(lengths, 1), 0), wrap(np.array([False, True])))

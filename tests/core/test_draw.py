@@ -181,3 +181,13 @@ def test_errors(tmp_path):
     with pytest.raises(FileNotFoundError):
         core.draw(graph, path=tmp_path / "nowhere" / "a.svg")
     assert os.listdir(tmp_path) == []
+
+
+def test_kernels_are_drawn_with_their_memory():
+    weight = core.Variable(np.ones((4, 5), "float32"))
+    drawing = core.draw(lambda x: ops.softmax(ops.relu(x @ weight + 1)), np.ones((2, 4), "float32"), kernels=True)
+    titles = [box.title for box in drawing.picture.boxes]
+    assert titles[:2] == ["input", "variable"]
+    assert titles[2] == "contract add relu"
+    assert len(titles) == 5  # then the softmax, and the result
+    assert "float32 2×5, 40 B" in drawing.svg
