@@ -1,8 +1,9 @@
 """What an op is: one declaration that says everything about it, and the one way to apply it.
 
 An op has a ``rule`` (the shapes and dtypes of its outputs), a ``reference`` (what it computes, in numpy), a
-``gradient`` (in tensor operations, so it can be differentiated again), an ``emit`` (how the compiler writes it, if
-it can be fused) and ``cases`` (inputs on which one generic test checks all of these against each other).
+``gradient`` (in tensor operations, so it can be differentiated again), an ``emit`` (how the compiler writes it, if it
+can be fused), perhaps a count of its ``work``, and ``cases`` (inputs on which one generic test checks all of these
+against each other).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Op:
     """A primitive. ``registry`` holds every declared one by name."""
 
     registry: dict[str, Op] = {}
-    __slots__ = ("cases", "emit", "gradient", "name", "reference", "rule")
+    __slots__ = ("cases", "emit", "gradient", "name", "reference", "rule", "work")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Op:
         gradient: Callable | None = None,
         emit: Callable | None = None,
         cases: Iterable[Case] = (),
+        work: Callable | None = None,
     ):
         self.name = name
         self.rule = rule
@@ -56,6 +58,7 @@ class Op:
         self.gradient = gradient
         self.emit = emit
         self.cases = tuple(cases)
+        self.work = work
 
     def __call__(self, *inputs: Tensor, **attributes: Any) -> Any:
         return apply(self, inputs, attributes)
@@ -96,6 +99,7 @@ class Node:
         return f"<node {self.op.name} -> {', '.join(f'{s.dtype.name}{list(s.shape)}' for s in self.specs)}>"
 
 
+WORTH_COMPILING = 1e7  # multiplications: from there on even eager code gets a kernel for an op that counts its work
 next_serial = itertools.count().__next__  # nodes are numbered in the order in which they are made
 
 
@@ -122,8 +126,13 @@ def apply(op: Op, inputs: tuple[Tensor, ...], attributes: dict) -> Any:
             return _record(op, inputs, attributes)
         arrays.append(value._array)
     try:
-        with np.errstate(all="ignore"):  # NaN and infinity are values here, as in compiled code
-            result = op.reference(*arrays, **attributes)
+        if op.work is not None and op.work(*arrays, **attributes) >= WORTH_COMPILING:
+            from .eager import compute
+
+            result = compute(op, arrays, attributes)
+        else:
+            with np.errstate(all="ignore"):  # NaN and infinity are values here, as in compiled code
+                result = op.reference(*arrays, **attributes)
     except (ValueError, IndexError, TypeError) as error:
         op.rule(*inputs, **attributes)  # most often says it better
         shapes = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs)

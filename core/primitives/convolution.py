@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -146,12 +147,14 @@ conv = declare(
     rule=_rule,
     reference=_conv,
     gradient=_conv_gradient,
+    work=lambda x, w, strides, **_: x.size / math.prod(strides) * w.size / x.shape[-1],
     cases=[Case((x, w), geometry) for x, w, geometry in _GEOMETRIES],
 )
 conv_input_gradient = declare(
     "conv_input_gradient",
     rule=lambda g, w, shape, **geometry: Spec(shape, g.dtype),
     reference=_input_gradient,
+    work=lambda g, w, **_: g.size * w.size / w.shape[-1],
     gradient=lambda g, y, up, w, shape, **geometry: (
         lambda: conv(g, w, **geometry),
         lambda: conv_filter_gradient(g, up, kernel=w.shape[:-2], **geometry),
@@ -162,6 +165,7 @@ conv_filter_gradient = declare(
     "conv_filter_gradient",
     rule=lambda x, g, kernel, groups, **geometry: Spec((*kernel, x.shape[-1] // groups, g.shape[-1]), x.dtype),
     reference=_filter_gradient,
+    work=lambda x, g, kernel, groups, **_: g.size * math.prod(kernel) * x.shape[-1] / groups,
     gradient=lambda g, y, x, up, kernel, **geometry: (
         lambda: conv_input_gradient(up, g, shape=x.shape, **geometry),
         lambda: conv(x, g, **geometry),

@@ -247,3 +247,30 @@ def test_threads_may_call_the_same_function():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_heavy_eager_ops_are_compiled_and_light_ones_are_not():
+    from tenzoo.core import eager
+
+    generator = np.random.default_rng(0)
+    w = core.tensor(generator.normal(size=(3, 3, 16, 32)).astype("float32"))
+    small, large = (core.tensor(generator.normal(size=(n, 16, 16, 16)).astype("float32")) for n in (1, 32))
+    before = len(eager._plans)
+    light = ops.conv(small, w, 1, "same")
+    assert len(eager._plans) == before
+    heavy = ops.conv(large, w, 1, "same")
+    assert len(eager._plans) == before + 1
+    np.testing.assert_allclose(ops.conv(large[:1], w, 1, "same").numpy(), heavy.numpy()[:1], rtol=1e-4, atol=1e-4)
+    assert light.shape == (1, 16, 16, 32)
+
+
+def test_an_op_that_the_compiler_does_not_know_is_left_to_numpy():
+    from tenzoo.core.op import Op
+    from tenzoo.core.primitives.elementwise import elementwise
+
+    try:
+        op = elementwise("cube_root_of_tests", np.cbrt, kinds="f")
+        result = core.jit(lambda x: ops.exp(op(x * 2) + 1))(core.tensor([4.0, 13.5]))
+        np.testing.assert_allclose(result.numpy(), np.exp([3.0, 4.0]), rtol=1e-6)
+    finally:
+        Op.registry.pop("cube_root_of_tests", None)
