@@ -265,6 +265,22 @@ def _override(result: Any, inputs: list[Tensor], gradient: Callable) -> Any:
     return pytree.unflatten(result, op(*outputs, *inputs))
 
 
+def with_gradient(result: Tensor, value: Tensor, gradient: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """``result``, made of ``value``, with ``gradient(g, result)`` as its gradient by ``value``.
+
+    For functions whose gradient has a shorter form than the one that follows from their parts.
+    """
+    if not state.recorders:
+        return result
+    op = Op(
+        "custom_gradient",
+        rule=lambda y, _: (Spec(y.shape, y.dtype),),
+        reference=lambda y, _: (y,),
+        gradient=lambda g, y, *_: (None, gradient(g[0], y[0])),
+    )
+    return op(result.detached(), value)[0]
+
+
 def custom_gradient(function: Callable) -> Callable:
     """Decorate a function that returns ``(result, gradient_function)`` to use that gradient.
 

@@ -99,12 +99,14 @@ def matmul(
     type_: Type = f32,
     epilogue: Epilogue | None = None,
     extras: int = 0,
+    packed: bool = False,
 ) -> Contraction:
     """C = A B: (*batch, m, k) x (*batch, k, n) -> (*batch, m, n), in any layout. Buffers: "a", "b", "out".
 
     `a`, `b` and `c` are the strides in elements of the three operands, batch dimensions first: a transposed
     operand has its last two exchanged, a broadcast one a zero. C's last stride must be 1. The epilogue is
     applied to vectors of the result on their way to memory; it may read, or write, `extras` further buffers.
+    `packed` promises that "b" is what `packing` wrote, of one matrix.
     """
     least = least_tasks() // 2 if a[-2] == 1 else least_tasks()  # a transposed A is copied by every task
     cut = _choose_blocking(m, n, k, math.prod(batch), type_, least)
@@ -116,7 +118,7 @@ def matmul(
     inline = extras if cut.splits == 1 else 0
     with module.kernel("kernel", 3 + inline) as (builder, buffers, lo, hi, base):
         scratch = Scratch(builder, base, type_)
-        task = _Task(builder, cut, (m, n, k), (a, b), batch, type_, buffers, scratch)
+        task = _Task(builder, cut, (m, n, k), (a, b), batch, type_, buffers, scratch, packed)
 
         def store(value: Value, row: Value, column: Value) -> None:
             if cut.splits > 1:
@@ -139,10 +141,36 @@ def matmul(
     return Contraction((step, total), cut.splits * math.prod(shape) * type_.size)
 
 
+def packing(m: int, n: int, k: int, b: Strides, type_: Type = f32) -> tuple[Kernel, int]:
+    """The kernel that brings a (k, n) matrix into the order of `matmul(m, n, k, …, packed=True)`, and its bytes.
+
+    For a matrix that many products share. Buffers: the matrix, the packed one.
+    """
+    tile = _choose_blocking(m, n, k, 1, type_, least_tasks()).tile
+    full, tail = divmod(n, tile.width)
+    module = Module()
+    with module.kernel("kernel", 2) as (builder, (source, target), lo, hi, _):
+        length = builder.const(index, k)
+
+        def panel(p: Value, part: Tile, width: int) -> None:
+            home = builder.offset(type_, target, p * (tile.width * k))
+            start = builder.offset(type_, source, p * (tile.width * b[-1]))
+            pack(builder, part, width, (home, k * tile.width, builder.const(index, 1)), start, length, (b[-2], b[-1]))
+
+        with builder.loop(lo, builder.minimum(hi, full), vectorize=False) as p:
+            panel(p, tile, tile.width)
+        if tail:
+            with builder.if_(hi > full):
+                panel(builder.const(index, full), tile.narrowed(tail), tail)
+    panels = ceil_div(n, tile.width)
+    return Kernel(module.text(), panels, 1, 0, "blocks"), panels * tile.width * k * type_.size
+
+
 class _Task:
     """The body of the kernel: one block of rows and panels of one matrix, over one share of k."""
 
-    def __init__(self, builder, cut: _Blocking, shape, strides, batch, type_: Type, buffers, scratch: Scratch):
+    def __init__(self, builder, cut: _Blocking, shape, strides, batch, type_: Type, buffers, scratch, packed: bool):
+        self.packed = packed
         self.builder, self.cut, self.type, self.buffers = builder, cut, type_, buffers
         self.m, self.n, self.k = shape
         self.a, self.b = strides
@@ -154,7 +182,7 @@ class _Task:
         self.spread = far and cut.panels > 3
         self.pitch = cut.depth + 2 * emit_llvm.vector_bytes() // type_.size + 4
         self.sums = Sweep.elements(cut.tile, cut.panels, cut.rows, cut.whole)
-        self.panels_at = scratch.take(PANEL_GROUP * cut.depth * cut.tile.width)
+        self.panels_at = scratch.take(0 if packed else PANEL_GROUP * cut.depth * cut.tile.width)
         self.sums_at = scratch.take(self.sums)
         self.rows_at = scratch.take(cut.rows * self.pitch if self.transposed or self.spread else 0)
 
@@ -193,6 +221,8 @@ class _Task:
                 b.copy(b.offset(type_, self.rows_at, row * self.pitch), source, length * type_.size)
 
         def prepare(panel: Value, tile: Tile, width: int) -> tuple[Tile, Value]:
+            if self.packed:
+                return tile, b.offset(type_, b_at, panel * (self.cut.tile.width * self.k) + k * tile.width)
             source = b.offset(type_, b_at, k * strides[0] + panel * (self.cut.tile.width * strides[1]))
             if in_place:
                 return tile.unpacked(strides[0], width), source

@@ -107,6 +107,7 @@ def _product(group: Group, stored: Callable, outputs: dict[Node, Any], scratch: 
         return None
     epilogue = Epilogue(group, stored, outputs, product.loops, product.result, operands)
     made_type = of_dtype(node.specs[0].dtype)
+    packed = getattr(operands[1], "fixed", False) and not product.batch and product.k < 4096
     made = micro.matmul(
         product.m,
         product.n,
@@ -118,8 +119,12 @@ def _product(group: Group, stored: Callable, outputs: dict[Node, Any], scratch: 
         made_type,
         epilogue.write if epilogue.needed else None,
         len(epilogue.extras),
+        packed,
     )
     offsets = {"a": product.left.offset * made_type.size, "b": product.right.offset * made_type.size}
+    if packed:
+        kernel, size = micro.packing(product.m, product.n, product.k, product.b, made_type)
+        operands[1] = operands[1].packed_by(kernel, size, offsets.pop("b"))
     return launches(made, {"a": operands[0], "b": operands[1]}, offsets, epilogue, scratch)
 
 

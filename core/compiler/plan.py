@@ -29,9 +29,13 @@ ALIGN = 64
 
 
 class Buffer:
-    """Memory for one value. ``kind``: "input", "variable", "constant" or "temporary"."""
+    """Memory for one value. ``kind``: "input", "variable", "constant", "temporary", "result" or "packed".
 
-    __slots__ = ("array", "dtype", "first", "kind", "last", "offset", "owner", "shape", "size")
+    A ``fixed`` one is the same in all iterations of the loop around; then ``packing`` may say how a packed copy of
+    it is made before the loop: (the buffer, kernel, byte offset).
+    """
+
+    __slots__ = (*("array", "dtype", "first", "fixed", "kind", "last", "offset", "owner", "packing", "shape", "size"),)
 
     def __init__(self, kind: str, shape: tuple, dtype: np.dtype):
         self.kind = kind
@@ -40,8 +44,16 @@ class Buffer:
         self.size = math.prod(shape) * dtype.itemsize
         self.array: np.ndarray | None = None
         self.owner: Any = None
+        self.fixed = False
+        self.packing: tuple | None = None
         self.first = self.last = -1
         self.offset = 0
+
+    def packed_by(self, kernel: Any, size: int, offset: int) -> Buffer:
+        """A copy of this buffer in another order, which ``kernel`` makes of what lies at ``offset``."""
+        made = Buffer("packed", (size,), np.dtype("uint8"))
+        made.packing = (self, kernel, offset)
+        return made
 
     @property
     def room(self) -> int:
@@ -82,7 +94,7 @@ class Loop(NamedTuple):
 class Plan:
     """A graph compiled for this machine: :meth:`run` computes it on arrays and on the storage of its variables."""
 
-    def __init__(self, graph: Graph, fuse: bool = True, inner: bool = False):
+    def __init__(self, graph: Graph, fuse: bool = True, inner: bool = False, fixed: int = 0):
         self._fuse = fuse
         nodes, outputs = simplify(graph, apart=inner)
         self._partition = Partition(nodes, self._in_memory(nodes, outputs), fuse)
@@ -90,6 +102,8 @@ class Plan:
         self._buffers: dict[Any, Buffer] = {}
         self._constants: dict[int, Buffer] = {}
         self.inputs = [self._name(symbol, "input") for symbol in graph.inputs]
+        for buffer in self.inputs[:fixed]:
+            buffer.fixed = True
         self.variables = {v: self._name(symbol, "variable") for v, symbol in graph.reads.items()}
         count = len(outputs) - len(graph.writes)
         self._needed = self._needed_values(outputs)
@@ -295,7 +309,7 @@ class Plan:
     def _loop(self, node: Node, group: Group) -> list[Step] | None:
         """The steps of a scan: the carry goes into the first slot of its stack, then the body runs again and again."""
         body, length, reverse = (node.attributes[name] for name in ("body", "length", "reverse"))
-        inner = Plan(body.graph, self._fuse, inner=True)
+        inner = Plan(body.graph, self._fuse, inner=True, fixed=body.constants)
         inputs = [self._stored(value) for value in node.inputs]
         if length == 0 or None in inputs or any(step.kernel is None for step in inner.steps):
             return None
@@ -319,10 +333,17 @@ class Plan:
             steps.append(Step(kernels.copy_into(symbol.size, before * symbol.size), [start, stack], group))
         work = self._scratch(inner.arena_bytes)
         places.update({buffer: (work, buffer.offset, 0) for buffer in inner._temporary})
-        for step in inner.steps:
-            places.update({b: (b, 0, 0) for b in step.buffers if b.kind == "constant"})
+        packed = {}
+        for buffer in {b: None for step in inner.steps for b in step.buffers}:
+            if buffer.kind == "constant":
+                places[buffer] = (buffer, 0, 0)
+            elif buffer.kind == "packed":
+                source, kernel, offset = buffer.packing
+                packed[buffer] = self._scratch(buffer.size)
+                places[buffer] = (packed[buffer], 0, 0)
+                steps.append(Step(kernel, [places[source][0], packed[buffer]], group, [offset, 0]))
         loop = Loop(inner.steps, places, length)
-        return [*steps, Step(None, [*inputs, *outputs, work], group, loop=loop)]
+        return [*steps, Step(None, [*inputs, *outputs, work, *packed.values()], group, loop=loop)]
 
     @staticmethod
     def _scratch(size: int) -> Buffer:

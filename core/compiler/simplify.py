@@ -152,6 +152,8 @@ def _algebra(node: Node, inputs: tuple) -> Any:
             # x + 0 is x but for the sign of a zero, which no result here depends on
             if _scalar_of(inputs[i]) == neutral and inputs[1 - i].shape == shape:
                 return inputs[1 - i]
+    if name in REDUCTIONS and all(inputs[0].shape[axis] == 1 for axis in node.attributes["axes"]):
+        return inputs[0] if inputs[0].shape == shape else movement.reshape(inputs[0], shape=shape)
     if name == "negative" and _made_by(inputs[0], "negative"):
         return inputs[0].node.inputs[0]
     if name == "cast" and inputs[0].dtype == node.attributes["dtype"]:

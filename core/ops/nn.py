@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import config
 from ..errors import ShapeError
+from ..gradients import with_gradient
 from ..primitives import convolution, elementwise, pooling
 from ..tensor import Tensor, wrap
 from . import math, reductions
@@ -55,7 +56,8 @@ def hard_sigmoid(x: Any) -> Tensor:
 def silu(x: Any) -> Tensor:
     """x·sigmoid(x); Elfwing, Uchibe, Doya (2017), Ramachandran, Zoph, Le (2017)."""
     x = to_float(x)
-    return x * sigmoid(x)
+    share = sigmoid(x)
+    return with_gradient(x * share, x, lambda g, y: g * (share + y * (scalar(1, x) - share)))
 
 
 swish = silu
@@ -134,10 +136,21 @@ def celu(x: Any, alpha: float = 1.0) -> Tensor:
 def gelu(x: Any, approximate: bool = True) -> Tensor:
     """x·Φ(x), with tanh when approximate; Hendrycks, Gimpel (2016)."""
     x = to_float(x)
+    half, one = scalar(0.5, x), scalar(1, x)
     if approximate:
-        inner = scalar(np.sqrt(2 / np.pi), x) * (x + scalar(0.044715, x) * x * x * x)
-        return scalar(0.5, x) * x * (scalar(1, x) + elementwise.tanh(inner))
-    return scalar(0.5, x) * x * (scalar(1, x) + elementwise.erf(x * scalar(np.sqrt(0.5), x)))
+        a, b = scalar(np.sqrt(2 / np.pi), x), scalar(np.sqrt(2 / np.pi) * 0.044715, x)
+        tanh = elementwise.tanh(x * (a + b * x * x))
+        share = half + half * tanh
+
+        def slope() -> Tensor:
+            return share + half * x * (one - tanh * tanh) * (a + scalar(3, x) * b * x * x)
+    else:
+        share = half + half * elementwise.erf(x * scalar(np.sqrt(0.5), x))
+
+        def slope() -> Tensor:
+            return share + x * elementwise.exp(x * x * -half) * scalar(1 / np.sqrt(2 * np.pi), x)
+
+    return with_gradient(x * share, x, lambda g, _: g * slope())
 
 
 def glu(x: Any, axis: int = -1) -> Tensor:
@@ -167,14 +180,16 @@ def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Tensor:
     """exp(x) divided by its sum over the axis."""
     x = to_float(x)
     shifted = elementwise.exp(x - elementwise.stop_gradient(reductions.max(x, axis, True)))
-    return shifted / reductions.sum(shifted, axis, True)
+    y = shifted / reductions.sum(shifted, axis, True)
+    return with_gradient(y, x, lambda g, y: y * (g - reductions.sum(g * y, axis, True)))
 
 
 def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Tensor:
     """log(softmax(x)) without loss of precision."""
     x = to_float(x)
     shifted = x - elementwise.stop_gradient(reductions.max(x, axis, True))
-    return shifted - elementwise.log(reductions.sum(elementwise.exp(shifted), axis, True))
+    y = shifted - elementwise.log(reductions.sum(elementwise.exp(shifted), axis, True))
+    return with_gradient(y, x, lambda g, y: g - elementwise.exp(y) * reductions.sum(g, axis, True))
 
 
 def sparsemax(x: Any, axis: int = -1) -> Tensor:
@@ -514,13 +529,26 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
             f"expected labels "
             f"of shape {expected}. One-hot labels go with categorical_crossentropy."
         )
+    classes = output.shape[axis]
+    if target._array is not None and target.size and not 0 <= target._array.min() <= target._array.max() < classes:
+        raise IndexError(
+            f"sparse_categorical_crossentropy: labels go from {target._array.min()} to {target._array.max()}; expected "
+            f"0 to {classes - 1}, as there are {classes} classes."
+        )
+    # The class is picked by comparison rather than by indexing, so that the gradient needs no scatter: all is one
+    # pass over the rows, forward and backward.
+    along = [1] * output.ndim
+    along[axis] = classes
+    hot = math.equal(reshape(np.arange(classes, dtype=np.int32), along), expand_dims(target, axis))
+
+    def picked(values: Tensor) -> Tensor:
+        return reductions.sum(elementwise.where(hot, values, scalar(0, values)), axis)
+
     if from_logits:
-        logs = log_softmax(output, axis)
-    else:
-        output = output / reductions.sum(output, axis, True)
-        logs = math.log(math.clip(output, config.epsilon(), 1 - config.epsilon()))
-    picked = take_along_axis(logs, expand_dims(target, axis), axis)
-    return math.negative(squeeze(picked, axis))
+        shifted = output - elementwise.stop_gradient(reductions.max(output, axis, True))
+        return math.log(reductions.sum(math.exp(shifted), axis)) - picked(shifted)
+    chosen = picked(output) / reductions.sum(output, axis)
+    return math.negative(math.log(math.clip(chosen, config.epsilon(), 1 - config.epsilon())))
 
 
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Tensor:
