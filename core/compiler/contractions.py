@@ -64,21 +64,38 @@ class Product:
 
 
 def canonical(node: Node, inputs: tuple, contiguous: Op) -> Any:
-    """Rewrite a contraction whose operands cannot be read where they are: copies, in the order of the loops."""
-    left, right = (_operand(value, contiguous) for value in inputs)
-    spec = node.attributes["spec"]
-    a, b, result = parse(spec)
-    batch, rows, columns, summed = split_axes(spec)
-    trial = Node(contract, (left, right), node.attributes, node.specs, None, False)
-    trial.scope = node.scope
-    product = Product(trial, view_of(left), view_of(right))
-    if product.fits:
+    """Rewrite a contraction whose operands cannot be read where they are: copy one, or both, in the loops' order."""
+    operands = [_operand(value, contiguous) for value in inputs]
+    a, b, result = parse(node.attributes["spec"])
+    batch, rows, columns, summed = split_axes(node.attributes["spec"])
+    trial = _trial(node, operands, (a, b, result))
+    if trial is not None:
         return trial.output(0)
+    for which in sorted((0, 1), key=lambda k: inputs[k].size):  # a copy of the smaller one may be enough
+        own, free = (a, b)[which], (rows, columns)[which]
+        other = view_of(operands[1 - which])
+        steps = dict(zip((b, a)[which], other.strides, strict=True))
+        along = "".join(sorted(summed, key=lambda c: -steps[c]))
+        inner = own[-1] in free  # what is contiguous now should stay so
+        order = batch + (along + free if inner else free + along)
+        copies = list(operands)
+        copies[which] = contiguous(movement.transpose(inputs[which], axes=tuple(own.index(c) for c in order)))
+        trial = _trial(node, copies, (order, b, result) if which == 0 else (a, order, result))
+        if trial is not None:
+            return trial.output(0)
     orders = (batch + rows + summed, batch + summed + columns, batch + rows + columns)
     left = contiguous(movement.transpose(inputs[0], axes=tuple(a.index(c) for c in orders[0])))
     right = contiguous(movement.transpose(inputs[1], axes=tuple(b.index(c) for c in orders[1])))
     made = contract(left, right, spec=f"{orders[0]},{orders[1]}->{orders[2]}")
     return movement.transpose(made, axes=tuple(orders[2].index(c) for c in result))
+
+
+def _trial(node: Node, operands: list[Tensor], letters: tuple[str, str, str]) -> Node | None:
+    """The contraction of ``operands`` whose axes have these letters, if a kernel can read them where they are."""
+    spec = f"{letters[0]},{letters[1]}->{letters[2]}"
+    trial = Node(contract, tuple(operands), {"spec": spec}, node.specs, None, False)
+    trial.scope = node.scope
+    return trial if Product(trial, *map(view_of, operands)).fits else None
 
 
 def _operand(value: Tensor, contiguous: Op) -> Tensor:

@@ -191,8 +191,14 @@ class Partition:
             return None
         if any(self._base(v)[0] in group.nodes and v.shape != shape for v in node.inputs):
             return None
+        if any(v._array is None and v.shape == shape and self._from_outside(v) for v in node.inputs):
+            return None  # an optimizer's slots are better streamed than visited tile by tile
         group.nodes.append(node)
         return group
+
+    def _from_outside(self, value: Tensor) -> bool:
+        """Whether a value is a variable or an input of the graph, or follows from one by inlined work."""
+        return value.node.op.reference is None or self.level[value.node] == 0
 
     def _base(self, value: Tensor) -> tuple[Node | None, bool]:
         """The computing node behind ``value``, and whether only axes of extent 1 were moved on the way."""

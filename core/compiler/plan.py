@@ -182,15 +182,23 @@ class Plan:
     def _compute_again(self, nodes: list[Node], outputs: Sequence[Tensor]) -> None:
         """Do not put into memory what every reader can compute from what is there, at no more reading."""
         kept = self._in_memory(nodes, outputs)
-        inlined = self._partition.inlined
-        for node, group in self._partition.group_of.items():
-            key = (node, 0)
-            if key not in self._needed or node in kept or not is_elementwise(node.op) or node.specs[0].dtype == bool:
-                continue
-            chain = self._derivation(node, group)
-            if chain is not None:
-                self._needed.discard(key)
-                inlined.update(dict.fromkeys(chain, 1))
+        for group in self._groups:
+            wanted = [
+                n
+                for n in group.nodes
+                if (n, 0) in self._needed and n not in kept and is_elementwise(n.op) and n.specs[0].dtype != bool
+            ]
+            root = (group.nodes[0], 0)
+            if group.kind in EPILOGUES and root not in self._needed and len(wanted) > 1:
+                # One array, the product itself, may be worth more than several that follow from it.
+                self._needed.add(root)
+                if sum(self._derivation(n, group) is not None for n in wanted) < 2:
+                    self._needed.discard(root)
+            for node in wanted:
+                chain = self._derivation(node, group)
+                if chain is not None:
+                    self._needed.discard((node, 0))
+                    self._partition.inlined.update(dict.fromkeys(chain, 1))
 
     def _derivation(self, node: Node, group: Group) -> list[Node] | None:
         """The few cheap nodes of a group by which ``node`` follows from values in memory; None if there are none."""

@@ -18,7 +18,7 @@ from .expressions import Apply, Expression, Load, Program, Writer, walk
 from .indices import Affine, NotAffine, SplitNeeded, Var
 from .loops import Module, Value, index, of_dtype
 from .native import Kernel
-from .partition import REDUCTIONS, Group
+from .partition import HEAVY, REDUCTIONS, Group
 
 CHUNK = 16384  # elements of work that are worth handing to another thread
 BLOCK = 1024  # columns whose sums are kept at a time
@@ -88,8 +88,13 @@ class _Kernel:
                 extent, work, memory = self._by_rows(lo, hi)
             else:
                 extent, work, memory = self._by_columns(lo, hi)
-        grain = max(1, CHUNK // max(1, work))
+        grain = max(1, CHUNK // max(1, work * self._weight()))
         return Kernel(module.text(), extent, min(grain, max(extent, 1)), memory), self.buffers
+
+    def _weight(self) -> int:
+        """How much longer than a few additions an element takes."""
+        found = [e.node.op.name in HEAVY for e in walk(self.program.all_roots()) if isinstance(e, Apply)]
+        return 1 + (len(found) + 10 * sum(found)) // 12
 
     # -- positions ---------------------------------------------------------------------------------------------------
 
