@@ -21,6 +21,7 @@ class BatchNormalization(Layer):
         epsilon: added to the variance.
         center: whether there is a beta.
         scale: whether there is a gamma.
+        synchronized: accepted for Keras: there is one device, so the statistics are those of the whole batch.
     """
 
     supports_masking = True
@@ -40,6 +41,7 @@ class BatchNormalization(Layer):
         gamma_regularizer: Any = None,
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
+        synchronized: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -55,25 +57,26 @@ class BatchNormalization(Layer):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: shape[0]})
 
     def call(self, inputs: Tensor, training: bool = False, mask: Any = None) -> Tensor:
-        mean, variance = self.moving_mean.value, self.moving_variance.value
-        if training and self.trainable:
-            batch_mean, batch_variance = self._moments(inputs, mask)
-            for average, moving, new in (
-                (self.moving_mean, mean, batch_mean),
-                (self.moving_variance, variance, batch_variance),
-            ):
-                average.assign(moving * self.momentum + ops.stop_gradient(new) * (1 - self.momentum))
-            mean, variance = batch_mean, batch_variance
-        return ops.batch_normalization(inputs, mean, variance, self.axis, self.beta, self.gamma, self.epsilon)
-
-    def _moments(self, inputs: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
+        if not (training and self.trainable):
+            return self._normalized(inputs, self.moving_mean, self.moving_variance)
         axes = [axis for axis in range(inputs.ndim) if axis != self.axis % inputs.ndim]
         if mask is None:
-            return ops.moments(inputs, axes)
+            y, mean, variance = ops.standardize(inputs, axes, self.gamma, self.beta, self.epsilon)
+        else:
+            mean, variance = self._masked_moments(inputs, axes, mask)
+            y = self._normalized(inputs, mean, variance)
+        for average, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            new = ops.stop_gradient(ops.reshape(new, average.shape))
+            average.assign(average * self.momentum + new * (1 - self.momentum))
+        return y
+
+    def _normalized(self, inputs: Tensor, mean: Any, variance: Any) -> Tensor:
+        return ops.batch_normalization(inputs, mean, variance, self.axis, self.beta, self.gamma, self.epsilon)
+
+    @staticmethod
+    def _masked_moments(inputs: Tensor, axes: list[int], mask: Tensor) -> tuple[Tensor, Tensor]:
         if mask.ndim != inputs.ndim - 1:
-            raise ShapeError(
-                f"A mask has one axis less than its data; received {mask.shape} for {inputs.shape}."
-            )
+            raise ShapeError(f"A mask has one axis less than its data; received {mask.shape} for {inputs.shape}.")
         counts = ops.cast(ops.broadcast_to(ops.expand_dims(mask, -1), inputs.shape), inputs.dtype)
         total = ops.sum(counts, axes, keepdims=True) + config.epsilon()
         mean = ops.sum(inputs * counts, axes, keepdims=True) / total
@@ -127,3 +130,97 @@ class LayerNormalization(Layer):
         gamma = ops.reshape(self.gamma, self._shape) if self.scale else None
         beta = ops.reshape(self.beta, self._shape) if self.center else None
         return ops.layer_normalization(inputs, gamma, beta, self.axis, self.epsilon)
+
+
+class GroupNormalization(Layer):
+    """Normalise groups of channels of each example to mean 0 and variance 1, then scale and shift each channel.
+
+    Wu, He (2018). With ``groups=-1``, one channel a group, it is instance normalisation.
+
+    Args:
+        groups: number of groups, which divides the channels.
+        axis: the channels.
+        epsilon: added to the variance.
+        center: whether there is a beta.
+        scale: whether there is a gamma.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.groups, self.axis, self.epsilon = groups, axis, epsilon
+        self.center, self.scale = center, scale
+
+    def build(self, input_shape: Any) -> None:
+        channels = input_shape[self.axis]
+        self._groups = channels if self.groups == -1 else self.groups
+        if channels % self._groups:
+            raise ShapeError(f"The input has {channels} channels, which {self._groups} groups do not divide.")
+        self.gamma = self.add_weight((channels,), name="gamma") if self.scale else None
+        self.beta = self.add_weight((channels,), name="beta") if self.center else None
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
+
+    def call(self, inputs: Tensor) -> Tensor:
+        axis, shape = self.axis % inputs.ndim, inputs.shape
+        groups = (*shape[:axis], self._groups, shape[axis] // self._groups, *shape[axis + 1 :])
+        axes = [i for i in range(1, len(groups)) if i != axis]
+        x = ops.layer_normalization(ops.reshape(inputs, groups), axis=axes, epsilon=self.epsilon)
+        x = ops.reshape(x, shape)
+        along = [n if i == axis else 1 for i, n in enumerate(shape)]
+        x = x * ops.reshape(self.gamma, along) if self.scale else x
+        return x + ops.reshape(self.beta, along) if self.center else x
+
+
+class RMSNormalization(Layer):
+    """Divide each example by the root of its mean square over ``axis``, then scale; Zhang, Sennrich (2019).
+
+    Args:
+        axis: one axis or several.
+        epsilon: added to the mean square.
+    """
+
+    supports_masking = True
+
+    def __init__(self, axis: Any = -1, epsilon: float = 1e-6, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = axis if isinstance(axis, int) else tuple(axis)
+        self.epsilon = epsilon
+
+    def build(self, input_shape: Any) -> None:
+        axes = (self.axis,) if isinstance(self.axis, int) else self.axis
+        axes = sorted(axis % len(input_shape) for axis in axes)
+        self._along = [n if i in axes else 1 for i, n in enumerate(input_shape)]
+        self.scale = self.add_weight([input_shape[axis] for axis in axes], "ones", name="scale")
+
+    def call(self, inputs: Tensor) -> Tensor:
+        scale = ops.reshape(self.scale, self._along)
+        return ops.rms_normalization(inputs, scale, self.axis, self.epsilon)
+
+
+class UnitNormalization(Layer):
+    """Scale each example to length 1 over ``axis``."""
+
+    supports_masking = True
+
+    def __init__(self, axis: Any = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = axis if isinstance(axis, int) else tuple(axis)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        squares = ops.sum(ops.square(inputs), self.axis, keepdims=True)
+        return inputs * ops.rsqrt(ops.maximum(squares, 1e-12))

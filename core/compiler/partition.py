@@ -83,10 +83,8 @@ class Partition:
         self.fuse = fuse
         for node in nodes:
             self._place(node)
-        if fuse:
-            self._merge_siblings()
 
-    def _merge_siblings(self) -> None:
+    def merge_siblings(self, reads_of: dict[Group, set]) -> None:
         """Join kernels of one level and one loop nest that read the same values, or that are hardly worth a launch."""
         alike: dict[tuple, list[Group]] = {}
         for group in dict.fromkeys(self.group_of.values()):
@@ -95,8 +93,7 @@ class Partition:
         for (_, size, _), groups in alike.items():
             kept: list[tuple[Group, set]] = []
             for group in groups:
-                own = set(group.nodes)
-                reads = {v.key for n in group.nodes for v in n.inputs if v._array is None and v.node not in own}
+                reads = reads_of.get(group, set())
                 for other, read in kept:
                     few = len(other.nodes) + len(group.nodes) <= MOST_NODES
                     if few and (size <= SMALL or reads & read) and self._compatible(other, group):

@@ -109,6 +109,11 @@ class Plan:
         self._needed = self._needed_values(outputs)
         if fuse:
             self._compute_again(nodes, outputs)
+            reads: dict[Group, set] = {}
+            for base, group in self._reads():
+                reads.setdefault(group, set()).add(base.key)
+            self._partition.merge_siblings(reads)
+            self._groups = self._partition.groups()
         self._homes = self._in_place(graph, outputs[:count], outputs[count:])
         self.steps: list[Step] = []
         for group in self._groups:
@@ -190,15 +195,26 @@ class Plan:
             ]
             root = (group.nodes[0], 0)
             if group.kind in EPILOGUES and root not in self._needed and len(wanted) > 1:
-                # One array, the product itself, may be worth more than several that follow from it.
+                # One array, the product itself, instead of several that all follow from it.
+                needed, inlined = set(self._needed), dict(self._partition.inlined)
                 self._needed.add(root)
-                if sum(self._derivation(n, group) is not None for n in wanted) < 2:
-                    self._needed.discard(root)
-            for node in wanted:
-                chain = self._derivation(node, group)
-                if chain is not None:
-                    self._needed.discard((node, 0))
-                    self._partition.inlined.update(dict.fromkeys(chain, 1))
+                if len(self._dropped(wanted, group)) == len(wanted):
+                    continue
+                self._needed = needed
+                self._partition.inlined.clear()
+                self._partition.inlined.update(inlined)
+            self._dropped(wanted, group)
+
+    def _dropped(self, wanted: list[Node], group: Group) -> list[Node]:
+        """Take nodes that follow from values in memory off the list of what is needed there; returns those."""
+        found = []
+        for node in wanted:
+            chain = self._derivation(node, group)
+            if chain is not None:
+                self._needed.discard((node, 0))
+                self._partition.inlined.update(dict.fromkeys(chain, 1))
+                found.append(node)
+        return found
 
     def _derivation(self, node: Node, group: Group) -> list[Node] | None:
         """The few cheap nodes of a group by which ``node`` follows from values in memory; None if there are none."""

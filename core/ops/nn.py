@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import config
 from ..errors import ShapeError
-from ..gradients import with_gradient
+from ..gradients import custom_gradient, with_gradient
 from ..primitives import convolution, elementwise, pooling
 from ..tensor import Tensor, wrap
 from . import math, reductions
@@ -420,6 +420,40 @@ def batch_normalization(
         factor = factor * reshape(cast_to(convert(scale), x.dtype), along)
     y = (x - reshape(cast_to(convert(mean), x.dtype), along)) * factor
     return y if offset is None else y + reshape(cast_to(convert(offset), x.dtype), along)
+
+
+def standardize(
+    x: Any, axes: Sequence[int], scale: Any = None, offset: Any = None, epsilon: float = 1e-3
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise to mean 0 and variance 1 over ``axes``, then scale and shift: batch normalisation while training.
+
+    Returns the result, and mean and variance with the axes kept, which are constants for differentiation. Ioffe,
+    Szegedy (2015). The gradient is the short form of it: two sums over the axes.
+    """
+    x = to_float(x)
+    axes = axes_of(axes, x.ndim, "standardize")
+    kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    count = scalar(x.size / max(1, int(np.prod(kept))), x)
+    parameters = [reshape(cast_to(convert(p), x.dtype), kept) for p in (scale, offset) if p is not None]
+
+    def function(x: Tensor, *parameters: Tensor) -> tuple:
+        mean = reductions.sum(x, axes, True) / count
+        centred = x - mean
+        variance = reductions.sum(centred * centred, axes, True) / count
+        factor = elementwise.rsqrt(variance + scalar(epsilon, x))
+        scaled = factor if scale is None else factor * parameters[0]
+        y = centred * scaled
+        y = y if offset is None else y + parameters[-1]
+
+        def gradient(g: Tensor, *_: Tensor) -> list[Tensor]:
+            normal = centred * factor
+            total, along = reductions.sum(g, axes, True), reductions.sum(g * normal, axes, True)
+            dx = scaled * (g - (total + normal * along) / count)
+            return [dx, *([along] if scale is not None else []), *([total] if offset is not None else [])]
+
+        return (y, mean, variance), gradient
+
+    return custom_gradient(function)(x, *parameters)
 
 
 def layer_normalization(

@@ -802,6 +802,37 @@ def test_gradients_at_delicate_points():
     check(core.grad(lambda x: ops.nansum(x) ** 2)(tensor([1.0, np.nan])), [2, 0])
 
 
+def test_standardize_is_batch_normalization_with_a_short_gradient():
+    generator = np.random.default_rng(0)
+    x, weights = generator.normal(size=(2, 4, 3, 5, 6))
+    scale, offset = generator.normal(size=(2, 6))
+
+    def composed(x, scale, offset):
+        mean, variance = ops.moments(x, (0, 1, 2))
+        return ops.batch_normalization(x, mean, variance, -1, offset, scale)
+
+    def short(x, scale, offset):
+        return ops.standardize(x, (0, 1, 2), scale, offset)[0]
+
+    def loss(function):
+        return lambda *values: (function(*values) ** 2 * weights).sum()
+
+    check(short(x, scale, offset), composed(x, scale, offset))
+    for a, b in zip(
+        core.grad(loss(short), (0, 1, 2))(x, scale, offset),
+        core.grad(loss(composed), (0, 1, 2))(x, scale, offset),
+        strict=True,
+    ):
+        check(a, b)
+    second = [
+        core.grad(lambda x, f=f: (core.grad(loss(f))(x, scale, offset) * weights).sum())(x) for f in (short, composed)
+    ]
+    check(*second)
+    _, mean, variance = ops.standardize(x, (0,))
+    check(mean, x.mean(0, keepdims=True))
+    check(variance, x.var(0, keepdims=True))
+
+
 def test_float16_sums_in_float32():
     x = np.full(70000, 2.0, "float16")
     assert ops.mean(x).item() == 2 and ops.mean(x).dtype == np.float16
