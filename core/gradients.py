@@ -19,6 +19,7 @@ from .errors import DtypeError, ShapeError
 from .op import Node, Op, Spec, next_serial, state
 from .primitives import elementwise
 from .primitives.control import barrier
+from .primitives.movement import concatenate, slice_
 from .tensor import Tensor, tensor, wrap
 from .variable import StateScope, Variable
 
@@ -56,35 +57,88 @@ def backpropagate(
     wanted = {source.key for source in sources}
     roots = [value.node for value in outputs if value.node is not None]
     order, needed = _relevant_nodes(roots, wanted, since)
-    gradients: dict[Any, Tensor] = {}
+    sums = _Sums()
     for value, gradient in zip(outputs, output_gradients, strict=True):
         if gradient is not None and is_floating(value.dtype):
-            _accumulate(gradients, value.key, gradient)
+            sums.add(value.key, gradient)
     for node in reversed(order):
-        incoming = tuple(gradients.get((node, i)) for i in range(len(node.specs)))
-        for i in range(len(node.specs)):
-            if (node, i) not in wanted:
-                gradients.pop((node, i), None)
+        incoming = tuple(sums.take((node, i), keep=(node, i) in wanted) for i in range(len(node.specs)))
         if node.op.gradient is None or all(part is None for part in incoming):
             continue
-        made = tuple(node.output(i) for i in range(len(node.specs)))
-        if not node.many:
-            incoming, made = incoming[0], made[0]
         state.scopes.append(node.scope)  # a gradient belongs to the layer of what it differentiates
         try:
-            parts = node.op.gradient(incoming, made, *node.inputs, **node.attributes)
-            for value, part in zip(node.inputs, parts, strict=True):
+            for value, part in zip(node.inputs, _parts(node, incoming, sums), strict=True):
                 if part is None or not is_floating(value.dtype):
                     continue
                 if value.key in wanted or (value.node is not None and value.node in needed):
-                    _accumulate(gradients, value.key, part() if callable(part) else part)
+                    sums.add(value.key, part() if callable(part) else part)
         finally:
             state.scopes.pop()
-    return [gradients.get(source.key) for source in sources]
+    return [sums.take(source.key, keep=True) for source in sources]
 
 
-def _accumulate(gradients: dict, key: Any, part: Tensor) -> None:
-    gradients[key] = part if key not in gradients else elementwise.add(gradients[key], part)
+def _parts(node: Node, incoming: tuple, sums: _Sums) -> Sequence:
+    """The gradients by a node's inputs, tensors or thunks; slices are put aside, to be joined."""
+    if node.op is slice_:
+        sums.add_slice(node, incoming[0])
+        return (None,)
+    made = tuple(node.output(i) for i in range(len(node.specs)))
+    if not node.many:
+        incoming, made = incoming[0], made[0]
+    return node.op.gradient(incoming, made, *node.inputs, **node.attributes)
+
+
+class _Sums:
+    """The gradients found so far, by key of the value. What came through slices of one value is joined at the end:
+    a loop over the slices of a tensor then costs one concatenation, not a padded sum for every step.
+    """
+
+    def __init__(self) -> None:
+        self._whole: dict[Any, Tensor] = {}
+        self._slices: dict[Any, list[tuple[Node, Tensor]]] = {}
+
+    def add(self, key: Any, part: Tensor) -> None:
+        self._whole[key] = part if key not in self._whole else elementwise.add(self._whole[key], part)
+
+    def add_slice(self, node: Node, part: Tensor) -> None:
+        self._slices.setdefault(node.inputs[0].key, []).append((node, part))
+
+    def take(self, key: Any, keep: bool) -> Tensor | None:
+        """The sum for a value whose uses have all been seen."""
+        slices = self._slices.pop(key, None)
+        if slices is not None:
+            joined = _joined(slices) if len(slices) > 1 else None
+            if joined is not None:
+                self.add(key, joined)
+            else:
+                for node, part in slices:
+                    self.add(key, node.op.gradient(part, node.output(0), *node.inputs, **node.attributes)[0])
+        return self._whole.get(key) if keep else self._whole.pop(key, None)
+
+
+def _joined(slices: list[tuple[Node, Tensor]]) -> Tensor | None:
+    """The sum of slices' gradients as one concatenation, where they lie side by side along one axis."""
+    source = slices[0][0].inputs[0]
+    cut = set()
+    pieces = []
+    for node, part in slices:
+        spans = list(zip(node.attributes["starts"], node.attributes["stops"], strict=True))
+        cut.update(i for i, (span, n) in enumerate(zip(spans, source.shape, strict=True)) if span != (0, n))
+        if len(cut) != 1 or any(step != 1 for step in node.attributes["steps"]):
+            return None
+        pieces.append((spans[min(cut)], part))
+    axis = cut.pop()
+    pieces.sort(key=lambda piece: piece[0])
+    parts, end = [], 0
+    for (start, stop), part in [*pieces, ((source.shape[axis], source.shape[axis]), None)]:
+        if start < end:
+            return None  # they overlap
+        if start > end:
+            gap = (*source.shape[:axis], start - end, *source.shape[axis + 1 :])
+            parts.append(wrap(np.broadcast_to(np.zeros((), source.dtype), gap)))
+        parts.extend([] if part is None else [part])
+        end = stop
+    return concatenate(*parts, axis=axis)
 
 
 def _relevant_nodes(roots: list[Node], wanted: set, since: int) -> tuple[list[Node], set[Node]]:
