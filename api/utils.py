@@ -1,3 +1,4 @@
 """Helpers for scripts, as in keras.utils."""
 
+from .training.tools import *
 from .training.utils import *

@@ -65,9 +65,7 @@ class Batch(Node):
     def __init__(self, parent: Node, size: int, drop_remainder: bool):
         self._parent, self._size, self._drop_remainder = parent, size, drop_remainder
         if isinstance(parent.cardinality, int):
-            self.cardinality = (
-                parent.cardinality // size if drop_remainder else -(-parent.cardinality // size)
-            )
+            self.cardinality = parent.cardinality // size if drop_remainder else -(-parent.cardinality // size)
         else:
             self.cardinality = parent.cardinality
 

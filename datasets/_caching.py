@@ -62,9 +62,7 @@ class FileCache(Node):
 
     def _write(self):
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(
-            dir=self._path.parent, prefix=self._path.name, suffix=".part"
-        )
+        descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name, suffix=".part")
         try:
             with open(descriptor, "wb") as file:
                 file.write(MAGIC)

@@ -36,9 +36,7 @@ def stack_with(elements: list, stack_leaf: Callable[[int, list[np.ndarray]], np.
                 f"expected {structure}, as in its first element, received {pytree.structure(element)}."
             )
     columns = zip(*[pytree.flatten(element) for element in elements])
-    leaves = [
-        stack_leaf(number, [as_array(leaf) for leaf in column]) for number, column in enumerate(columns)
-    ]
+    leaves = [stack_leaf(number, [as_array(leaf) for leaf in column]) for number, column in enumerate(columns)]
     return pytree.unflatten(elements[0], leaves)
 
 

@@ -29,9 +29,7 @@ def call(step: str, function: Callable, number: int, element: Any, **options: An
         texts = [repr(str(leaf)) for leaf in pytree.flatten(element) if isinstance(leaf, str)]
         where = f" ({', '.join(texts)})" if texts else ""
         name = getattr(function, "__name__", type(function).__name__)
-        raise DataError(
-            f"{step}({name}) failed on element {number}{where}: {type(error).__name__}: {error}"
-        ) from error
+        raise DataError(f"{step}({name}) failed on element {number}{where}: {type(error).__name__}: {error}") from error
 
 
 class Map(Node):

@@ -53,9 +53,7 @@ class Dataset:
     from_tensor_slices = from_arrays
 
     @classmethod
-    def from_generator(
-        cls, generator: Callable[[], Iterable] | Iterable, length: int | None = None
-    ) -> Dataset:
+    def from_generator(cls, generator: Callable[[], Iterable] | Iterable, length: int | None = None) -> Dataset:
         """Return the elements that ``generator()`` yields, called again for each epoch.
 
         ``length`` is how many there are, where it is known. A list or another repeatable iterable serves too.
@@ -102,9 +100,7 @@ class Dataset:
         """Return the elements for which ``predicate(element)`` is true."""
         return Dataset(Filter(self._node, predicate))
 
-    def shuffle(
-        self, buffer_size: int | None = None, seed: int = 0, reshuffle_each_iteration: bool = True
-    ) -> Dataset:
+    def shuffle(self, buffer_size: int | None = None, seed: int = 0, reshuffle_each_iteration: bool = True) -> Dataset:
         """Return the elements in random order.
 
         Arrays and files, also when mapped, are shuffled as a whole whatever the ``buffer_size``. Any other
@@ -284,9 +280,7 @@ def _read_state(state: dict[str, int], cardinality: int | float | None) -> tuple
     try:
         epoch, position = (_check(name, state[name], 0) for name in ("epoch", "position"))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"The state of a dataset is {{'epoch': int, 'position': int}}, received {state!r}."
-        ) from error
+        raise ValueError(f"The state of a dataset is {{'epoch': int, 'position': int}}, received {state!r}.") from error
     if cardinality is not None and position > cardinality:
         raise ValueError(
             f"The state stands at element {position} of a dataset that has {cardinality}: "

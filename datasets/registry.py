@@ -43,9 +43,7 @@ class DatasetSpec:
     read: Callable[..., tuple[np.ndarray, ...]]  # (folder, split, **options) -> arrays
     column_labels: bool = False  # load_data gives labels as (n, 1), as Keras does
 
-    def arrays(
-        self, split: str, data_dir: str | os.PathLike | None = None, **options: Any
-    ) -> tuple[np.ndarray, ...]:
+    def arrays(self, split: str, data_dir: str | os.PathLike | None = None, **options: Any) -> tuple[np.ndarray, ...]:
         """Return the arrays of a split: images (n, *shape) and labels (n,); arguments as for ``load``."""
         if split not in self.splits:
             raise errors.unknown(f"split of {self.name}", split, self.splits)
@@ -53,15 +51,12 @@ class DatasetSpec:
             return class_patterns(self, split, **options)
         if not self.files and data_dir is not None:
             raise ValueError(
-                f"{self.name} comes with the library: data_dir must be None or 'synthetic', "
-                f"received {data_dir!r}."
+                f"{self.name} comes with the library: data_dir must be None or 'synthetic', received {data_dir!r}."
             )
         folder = fetch(self.name, self.files, data_dir) if self.files else Path(__file__).parent
         return self.read(folder, split, **options)
 
-    def load(
-        self, split: str = "train", data_dir: str | os.PathLike | None = None, **options: Any
-    ) -> Dataset:
+    def load(self, split: str = "train", data_dir: str | os.PathLike | None = None, **options: Any) -> Dataset:
         """Return a split as a Dataset of (image, label), with its ``class_names``.
 
         ``data_dir`` is the folder that holds the published files, in place of a download; or
@@ -122,9 +117,7 @@ def info(name: str) -> DatasetSpec:
     return _specs[name]
 
 
-def load(
-    name: str, split: str = "train", data_dir: str | os.PathLike | None = None, **options: Any
-) -> Dataset:
+def load(name: str, split: str = "train", data_dir: str | os.PathLike | None = None, **options: Any) -> Dataset:
     """Return a split of a dataset; see ``DatasetSpec.load``.
 
     >>> len(load("digits", "test"))

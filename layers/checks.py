@@ -33,8 +33,7 @@ class InputSpec:
             if extent is not None and shape[axis] not in (extent, None):
                 self._refuse(f"extent {extent} along axis {axis}", value)
         if self.shape is not None and (
-            count != len(self.shape)
-            or any(a != b and a and b for a, b in zip(shape, self.shape, strict=True))
+            count != len(self.shape) or any(a != b and a and b for a, b in zip(shape, self.shape, strict=True))
         ):
             self._refuse(f"shape {self.shape}", value)
         if self.dtype is not None and value.dtype != as_dtype(self.dtype):

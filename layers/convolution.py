@@ -26,9 +26,7 @@ class _Convolution(Layer):
     rank: int  # number of spatial axes
     paddings = ("valid", "same")
 
-    def _configure(
-        self, kernel_size: Any, strides: Any, padding: str, data_format: Any, dilation_rate: Any
-    ) -> None:
+    def _configure(self, kernel_size: Any, strides: Any, padding: str, data_format: Any, dilation_rate: Any) -> None:
         check_channels_last(data_format)
         self.kernel_size = pair(kernel_size, self.rank, "kernel_size")
         self.strides = pair(strides, self.rank, "strides")
@@ -41,9 +39,7 @@ class _Convolution(Layer):
                 f"{self.kernel_size}, {self.strides}, {self.dilation_rate}."
             )
         if self.padding not in self.paddings:
-            raise ValueError(
-                f"{type(self).__name__}: padding is one of {self.paddings}; received {padding!r}."
-            )
+            raise ValueError(f"{type(self).__name__}: padding is one of {self.paddings}; received {padding!r}.")
 
     def _finish(self, outputs: Tensor) -> Tensor:
         return self.activation(outputs + self.bias if self.use_bias else outputs)
@@ -75,8 +71,7 @@ class _Conv(_Convolution):
         self._configure(kernel_size, strides, padding, data_format, dilation_rate)
         if filters <= 0 or groups <= 0 or filters % groups:
             raise ValueError(
-                f"{type(self).__name__}: filters is a positive multiple of groups; received {filters} and "
-                f"{groups}."
+                f"{type(self).__name__}: filters is a positive multiple of groups; received {filters} and {groups}."
             )
         self.filters = filters
         self.groups = groups
@@ -87,16 +82,12 @@ class _Conv(_Convolution):
         channels = input_shape[-1]
         if channels % self.groups:
             raise ShapeError(f"The input has {channels} channels, which {self.groups} groups do not divide.")
-        self.kernel = self.add_weight(
-            (*self.kernel_size, channels // self.groups, self.filters), name="kernel"
-        )
+        self.kernel = self.add_weight((*self.kernel_size, channels // self.groups, self.filters), name="kernel")
         self.bias = self.add_weight((self.filters,), name="bias") if self.use_bias else None
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={-1: channels})
 
     def call(self, inputs: Tensor) -> Tensor:
-        return self._finish(
-            ops.conv(inputs, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate)
-        )
+        return self._finish(ops.conv(inputs, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate))
 
 
 class Conv1D(_Conv):
@@ -158,16 +149,12 @@ class _DepthwiseConv(_Convolution):
             constraint=self.depthwise_constraint,
             name="kernel",
         )
-        self.bias = (
-            self.add_weight((channels * self.depth_multiplier,), name="bias") if self.use_bias else None
-        )
+        self.bias = self.add_weight((channels * self.depth_multiplier,), name="bias") if self.use_bias else None
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={-1: channels})
 
     def call(self, inputs: Tensor) -> Tensor:
         return self._finish(
-            ops.depthwise_conv(
-                inputs, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate
-            )
+            ops.depthwise_conv(inputs, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate)
         )
 
 
@@ -284,9 +271,7 @@ class _ConvTranspose(_Convolution):
         super().__init__(**kwargs)
         self._configure(kernel_size, strides, padding, data_format, dilation_rate)
         self.filters = filters
-        self.output_padding = (
-            None if output_padding is None else pair(output_padding, self.rank, "output_padding")
-        )
+        self.output_padding = None if output_padding is None else pair(output_padding, self.rank, "output_padding")
         self.activation = activations.get(activation)
         self.use_bias = use_bias
 
@@ -325,3 +310,10 @@ class Conv3DTranspose(_ConvTranspose):
     """Transposed convolution over volumes, (N, D, H, W, C) -> (N, D', H', W', filters)."""
 
     rank = 3
+
+
+# The long names that Keras has for the same.
+Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
+Convolution3DTranspose = Conv3DTranspose
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core import Tensor, ops
 from .layer import Layer
+from .masks import set_mask
 
 
 class Embedding(Layer):
@@ -50,6 +51,67 @@ class Embedding(Layer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+
+class ReversibleEmbedding(Embedding):
+    """An embedding that also turns vectors into scores of the integers: with ``reverse=True`` (…, C) -> (…, input_dim)
+
+    The further arguments are those of :class:`Embedding`.
+
+    Args:
+        tie_weights: whether the scores are products with the embeddings, or with weights of their own.
+        reverse_dtype: dtype in which scores are computed.
+        logit_soft_cap: limit of the scores' size, smoothly by a tanh.
+
+    >>> layer = ReversibleEmbedding(10, 4)
+    >>> layer(layer(np.array([[1, 2]])), reverse=True).shape
+    (1, 2, 10)
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        reverse_dtype: Any = None,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            input_dim,
+            output_dim,
+            embeddings_initializer,
+            embeddings_regularizer,
+            embeddings_constraint,
+            mask_zero,
+            **kwargs,
+        )
+        self.tie_weights, self.reverse_dtype, self.logit_soft_cap = tie_weights, reverse_dtype, logit_soft_cap
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)
+        if not self.tie_weights:
+            shape = (self.output_dim, self.input_dim)
+            self.reverse_embeddings = self.add_weight(shape, self.embeddings_initializer, name="reverse_embeddings")
+
+    def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
+        if not reverse:
+            vectors = super().call(inputs)
+            set_mask(vectors, super().compute_mask(inputs))
+            return vectors
+        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        if self.reverse_dtype is not None:
+            inputs, kernel = (ops.cast(x, self.reverse_dtype) for x in (inputs, kernel))
+        scores = ops.matmul(inputs, kernel)
+        cap = self.logit_soft_cap
+        return scores if cap is None else ops.tanh(scores / cap) * cap
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """None: vectors carry the mask that the call gave them, and scores none."""
 
 
 class Masking(Layer):

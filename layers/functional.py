@@ -116,9 +116,7 @@ def _traced(function: Callable, arguments: tuple, options: dict[str, Any], exten
 
     def run(*symbols: Tensor) -> None:
         given = iter(symbols)
-        a, o = pytree.map(
-            lambda leaf: next(given) if type(leaf) is KerasTensor else leaf, (arguments, dict(options))
-        )
+        a, o = pytree.map(lambda leaf: next(given) if type(leaf) is KerasTensor else leaf, (arguments, dict(options)))
         results.append(function(*a, **o))
 
     shapes = [

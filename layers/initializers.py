@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import core
 from ..core import ShapeError, Tensor, ops
+from ..core.errors import unknown
 from .serialization import Serializable, aliases, deserialize, resolve, serialize
 
 
@@ -190,9 +191,47 @@ class Identity(Initializer):
         return self.gain * ops.eye(*shape, dtype=dtype)
 
 
-_CLASSES = [
-    value for value in list(vars().values()) if isinstance(value, type) and issubclass(value, Initializer)
-]
+_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08), "boxcar": (1.0,)}
+
+
+class STFT(Initializer):
+    """Waves to convolve with for a Fourier transform of frames: (frame length, 1, frequencies).
+
+    Args:
+        side: "real" for cosines, "imag" for sines.
+        window: "hann", "hamming", "blackman", "boxcar", an array of the frame's length, or None.
+        scaling: "density" divides by the window's root of squares, "spectrum" by its sum; None leaves it.
+        periodic: whether the window goes on periodically, else it is symmetric.
+    """
+
+    def __init__(self, side: str, window: Any = "hann", scaling: str | None = "density", periodic: bool = False):
+        if side not in ("real", "imag") or scaling not in ("density", "spectrum", None):
+            raise ValueError(
+                f"STFT: side is 'real' or 'imag', scaling 'density', 'spectrum' or None; received {side!r}, "
+                f"{scaling!r}."
+            )
+        if isinstance(window, str) and window not in _WINDOWS:
+            raise unknown("window", window, _WINDOWS)
+        self.side, self.window, self.scaling, self.periodic = side, window, scaling, periodic
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
+        length, _, count = shape
+        window, scale = np.ones(length), 1.0
+        if self.window is not None:
+            window = self._window(length)
+            scale = {"density": np.sqrt(np.sum(window**2)), "spectrum": np.sum(np.abs(window))}.get(self.scaling, 1.0)
+        turns = np.outer(np.arange(length), np.arange(count)) / (2 * (count - 1))
+        waves = (np.cos if self.side == "real" else np.sin)(-2 * np.pi * turns)
+        return ops.cast((waves * (window / scale)[:, None])[:, None], dtype)
+
+    def _window(self, length: int) -> np.ndarray:
+        if not isinstance(self.window, str):
+            return np.asarray(self.window, np.float64)
+        angle = 2 * np.pi * np.arange(length) / max(length - (not self.periodic), 1)
+        return sum((-1) ** k * share * np.cos(k * angle) for k, share in enumerate(_WINDOWS[self.window]))
+
+
+_CLASSES = [value for value in list(vars().values()) if isinstance(value, type) and issubclass(value, Initializer)]
 _KNOWN = aliases(_CLASSES)
 _KNOWN.update(IdentityInitializer=Identity, OrthogonalInitializer=Orthogonal)
 _KNOWN.update(zero=Zeros, one=Ones, normal=RandomNormal, uniform=RandomUniform)

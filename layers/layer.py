@@ -28,8 +28,9 @@ from .serialization import Serializable
 class _CallContext(threading.local):
     """What a layer's call hands down to the calls inside it."""
 
-    training: bool = False
+    training: bool | None = None  # None where nobody has said
     root: Layer | None = None  # the outermost layer being called
+    blank: bool = False  # whether new weights start as zeros
 
 
 _context = _CallContext()
@@ -40,6 +41,7 @@ class _Signature(NamedTuple):
 
     names: tuple[str, ...]  # positional parameters of call
     takes_training: bool
+    default: Any  # of ``training``
     training: int  # position of ``training``; beyond all arguments if it has none
     masks: tuple[tuple[int, str], ...]  # (position of an argument, name of the parameter for its mask)
     makes_mask: bool
@@ -57,11 +59,22 @@ def _signature(cls: type[Layer]) -> _Signature:
     return _Signature(
         names=names,
         takes_training="training" in parameters,
+        default=parameters["training"].default if "training" in parameters else None,
         training=names.index("training") if "training" in names else 1 << 30,
         masks=tuple(masks),
         makes_mask=cls.compute_mask is not Layer.compute_mask,
         shapes=sum(p.kind in positional for p in build) - 1,
     )
+
+
+@contextlib.contextmanager
+def blank_weights() -> Iterator[None]:
+    """Inside, new weights start as zeros, which costs nothing: for models whose weights are about to be loaded."""
+    saved, _context.blank = _context.blank, True
+    try:
+        yield
+    finally:
+        _context.blank = saved
 
 
 @contextlib.contextmanager
@@ -88,6 +101,26 @@ def _prepared(build: Callable) -> Callable:
         self.built = True
 
     return wrapped
+
+
+def _with_weight_options(init: Callable) -> Callable:
+    """Wrap a class's ``__init__``: arguments such as ``kernel_initializer`` become attributes.
+
+    Each class does so for its own arguments, so a subclass may pass them on or leave them to their defaults.
+    """
+    signature = inspect.signature(init)
+    kinds = {name: _WEIGHT_OPTIONS.get(name.rpartition("_")[2]) for name in signature.parameters}
+    kinds = {name: kind for name, kind in kinds.items() if kind is not None and name not in _COMMON}
+
+    @functools.wraps(init)
+    def wrapped(self: Layer, *arguments: Any, **options: Any) -> None:
+        bound = signature.bind(self, *arguments, **options)
+        bound.apply_defaults()
+        for name, kind in kinds.items():
+            setattr(self, name, kind.get(bound.arguments[name]))
+        init(self, *arguments, **options)
+
+    return wrapped if kinds else init
 
 
 class Layer(Serializable, namespace="layers"):
@@ -121,6 +154,8 @@ class Layer(Serializable, namespace="layers"):
         super().__init_subclass__(**options)
         if "build" in vars(cls):
             cls.build = _prepared(cls.build)
+        if "__init__" in vars(cls):
+            cls.__init__ = _with_weight_options(cls.__init__)
 
     def __new__(cls, *arguments: Any, **options: Any) -> Any:
         layer = super().__new__(cls, *arguments, **options)
@@ -132,6 +167,7 @@ class Layer(Serializable, namespace="layers"):
             _losses=[],  # what add_loss was given in the last call
             _losing=[],  # the layers that were, while this one was the outermost called
             _nodes=[],  # calls on symbolic tensors
+            _made=None,  # shapes of the outputs of the first call, for summaries
         )
         return layer
 
@@ -154,10 +190,6 @@ class Layer(Serializable, namespace="layers"):
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self._dtype = as_dtype(dtype)
         self._trainable = bool(trainable)
-        for argument, value in self._arguments.items():
-            kind = _WEIGHT_OPTIONS.get(argument.rpartition("_")[2])
-            if kind is not None and argument not in _COMMON:
-                setattr(self, argument, kind.get(value))
         vars(self)["declared_shape"] = None if input_shape is None else (None, *input_shape)
 
     # Weights and nested layers
@@ -264,7 +296,8 @@ class Layer(Serializable, namespace="layers"):
                 f"Weight {name!r} of layer '{self.name}' would have shape {shape}. The extents that weights "
                 "depend on have to be known when a layer is built: give them in Input(shape=...)."
             )
-        weight = Variable(initializer(shape, dtype=dtype), dtype, trainable and self.trainable, name)
+        value = ops.zeros(shape, dtype) if _context.blank else initializer(shape, dtype=dtype)
+        weight = Variable(value, dtype, trainable and self.trainable, name)
         if trainable and not self.trainable:
             self._frozen.append(weight)
         weight.path = f"{self._path or self.name}/{name}"
@@ -285,18 +318,14 @@ class Layer(Serializable, namespace="layers"):
             raise ValueError(f"Layer '{self.name}' has {len(own)} weights; received {len(weights)}.{hint}")
         for weight, value in zip(own, weights, strict=True):
             if tuple(np.shape(value)) != weight.shape:
-                raise ShapeError(
-                    f"Weight '{weight.path}' has shape {weight.shape}; received {np.shape(value)}."
-                )
+                raise ShapeError(f"Weight '{weight.path}' has shape {weight.shape}; received {np.shape(value)}.")
         for weight, value in zip(own, weights, strict=True):
             weight.assign(value)
 
     def count_params(self) -> int:
         """Number of elements in all weights."""
         if not self.built and not self.weights:
-            raise ValueError(
-                f"Layer '{self.name}' is not built yet, so it has no weights to count. Call it first."
-            )
+            raise ValueError(f"Layer '{self.name}' is not built yet, so it has no weights to count. Call it first.")
         return sum(weight.size for weight in self.weights)
 
     @contextlib.contextmanager
@@ -368,7 +397,7 @@ class Layer(Serializable, namespace="layers"):
         training = options.pop("training", None)
         outer = _context.training, _context.root
         if training is None:
-            training = outer[0]
+            training = signature.default if outer[0] is None else outer[0]
         if signature.takes_training:
             options["training"] = training
         masks = self._take_masks(signature, arguments, options)
@@ -396,6 +425,8 @@ class Layer(Serializable, namespace="layers"):
             _context.training, _context.root = outer
         if masks is not None or signature.makes_mask:
             self._pass_masks(arguments, masks, outputs)
+        if self._made is None:
+            vars(self)["_made"] = pytree.map(_any_batch, outputs)
         return outputs
 
     def _connect(self, arguments: tuple, options: dict[str, Any]) -> Any:
@@ -425,10 +456,7 @@ class Layer(Serializable, namespace="layers"):
 
     def _build_for(self, signature: _Signature, arguments: tuple, options: dict[str, Any]) -> None:
         given = [*arguments, *(options.get(name) for name in signature.names[len(arguments) :])]
-        shapes = [
-            pytree.map(lambda leaf: getattr(leaf, "shape", None), value)
-            for value in given[: signature.shapes]
-        ]
+        shapes = [pytree.map(lambda leaf: getattr(leaf, "shape", None), value) for value in given[: signature.shapes]]
         self.build(*shapes)
         self.built = True
 
@@ -558,6 +586,12 @@ _COMMON = {"name", "trainable", "dtype", "activity_regularizer", "input_shape"}
 def unique(items: Any) -> list:
     """The items, each object once, in order."""
     return list({id(item): item for item in items}.values())
+
+
+def _any_batch(value: Any) -> Any:
+    """The shape of an output, the first extent unknown."""
+    shape = getattr(value, "shape", None)
+    return (None, *shape[1:]) if shape else shape
 
 
 def _map_shapes(function: Callable, shapes: Any) -> Any:

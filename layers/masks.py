@@ -31,7 +31,7 @@ def set_mask(values: Any, masks: Any) -> None:
         return
     if type(values) is Tensor:
         key = id(values)
-        _masks[key] = (weakref.ref(values, lambda _: _masks.pop(key, None)), masks)
+        _masks[key] = (weakref.ref(values, lambda _, drop=_masks.pop: drop(key, None)), masks)
         return
     pairs = values.items() if isinstance(values, dict) else enumerate(values)
     for key, value in pairs:

@@ -28,9 +28,7 @@ class _Merge(Layer):
                 f"{pytree.structure(inputs)}."
             )
         rank = max(x.ndim for x in inputs)
-        return self.merge(
-            [ops.expand_dims(x, range(1, 1 + rank - x.ndim)) if x.ndim < rank else x for x in inputs]
-        )
+        return self.merge([ops.expand_dims(x, range(1, 1 + rank - x.ndim)) if x.ndim < rank else x for x in inputs])
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         if previous_mask is None or any(mask is None for mask in previous_mask):
@@ -92,9 +90,7 @@ class Concatenate(_Merge):
 
     def call(self, inputs: Any) -> Tensor:
         if isinstance(inputs, (list, tuple)) and len({x.ndim for x in inputs}) > 1:
-            raise ShapeError(
-                f"Concatenate takes inputs with equally many axes; received {[x.shape for x in inputs]}."
-            )
+            raise ShapeError(f"Concatenate takes inputs with equally many axes; received {[x.shape for x in inputs]}.")
         return super().call(inputs)
 
     def merge(self, inputs: list[Tensor]) -> Tensor:
@@ -107,9 +103,7 @@ class Concatenate(_Merge):
         for x, mask in zip(inputs, previous_mask, strict=True):
             if mask is None:
                 mask = ops.ones(x.shape, "bool")
-            masks.append(
-                ops.broadcast_to(ops.reshape(mask, mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape)
-            )
+            masks.append(ops.broadcast_to(ops.reshape(mask, mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape))
         return ops.all(ops.concatenate(masks, self.axis), -1)
 
 

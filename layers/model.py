@@ -29,9 +29,7 @@ class InputLayer(Layer):
         if (shape is None) == (batch_shape is None):
             raise ValueError("Input: give either shape (without the batch axis) or batch_shape.")
         if isinstance(shape, int):
-            raise ValueError(
-                f"Input: shape is a tuple; received {shape}. For vectors of {shape} write ({shape},)."
-            )
+            raise ValueError(f"Input: shape is a tuple; received {shape}. For vectors of {shape} write ({shape},).")
         self.batch_shape = (batch_size, *shape) if batch_shape is None else tuple(batch_shape)
         node = Node(self, (), {})
         node.outputs = KerasTensor(self.batch_shape, self.dtype, self.name, node)
@@ -111,8 +109,7 @@ class Model(Layer):
             leaves = pytree.flatten(tree)
             if not leaves or len(symbolic_leaves(leaves)) != len(leaves):
                 raise ValueError(
-                    f"The {what} of a functional model are made from Input() by calling layers; received "
-                    f"{tree!r:.200}."
+                    f"The {what} of a functional model are made from Input() by calling layers; received {tree!r:.200}."
                 )
         calls = self._set_ends(inputs, outputs)
         vars(self)["_steps"] = _plan(calls, self.outputs)
@@ -120,9 +117,7 @@ class Model(Layer):
         names = [layer.name for layer in self._graph_layers]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(
-                f"Model '{self.name}' has several layers named {twice}; names have to be unique."
-            )
+            raise ValueError(f"Model '{self.name}' has several layers named {twice}; names have to be unique.")
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the graph; models that are not functional write their own."""
@@ -247,9 +242,7 @@ class Model(Layer):
             config = deserialize(config)
             if "calls" not in config:
                 return super().from_config(config)
-            inputs, outputs = _rebuild(
-                *(config.pop(part) for part in ("layers", "calls", "inputs", "outputs"))
-            )
+            inputs, outputs = _rebuild(*(config.pop(part) for part in ("layers", "calls", "inputs", "outputs")))
             return cls(inputs=inputs, outputs=outputs, **config)
 
 
@@ -293,11 +286,7 @@ def _fit(value: Tensor, expected: KerasTensor) -> Tensor:
     elif value.ndim == len(shape) + 1 and value.shape[-1] == 1:
         fitted = ops.squeeze(value, -1)
     if fitted.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, fitted.shape, strict=True)):
-        hint = (
-            " The first axis is the batch: one example x is given as x[None]."
-            if value.ndim < len(shape)
-            else ""
-        )
+        hint = " The first axis is the batch: one example x is given as x[None]." if value.ndim < len(shape) else ""
         raise ShapeError(f"Input '{expected.name}' expects shape {shape}; received {value.shape}.{hint}")
     if fitted.dtype != expected.dtype:
         fitted = ops.cast(fitted, expected.dtype)

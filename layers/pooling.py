@@ -147,3 +147,66 @@ class GlobalAveragePooling3D(_GlobalAveragePooling):
     """Mean over volumes, (N, D, H, W, C) -> (N, C)."""
 
     rank = 3
+
+
+class _AdaptivePooling(Layer):
+    """Maximum or mean over windows chosen so that the output has given extents."""
+
+    rank: int
+    pool = staticmethod(ops.adaptive_average_pool)
+
+    def __init__(self, output_size: Any, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        check_channels_last(data_format)
+        self.output_size = pair(output_size, self.rank, "output_size")
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return self.pool(inputs, self.output_size)
+
+
+class AdaptiveAveragePooling1D(_AdaptivePooling):
+    """Mean over windows of time, (N, T, C) -> (N, output_size, C)."""
+
+    rank = 1
+
+
+class AdaptiveAveragePooling2D(_AdaptivePooling):
+    """Mean over windows of images, (N, H, W, C) -> (N, *output_size, C)."""
+
+    rank = 2
+
+
+class AdaptiveAveragePooling3D(_AdaptivePooling):
+    """Mean over windows of volumes, (N, D, H, W, C) -> (N, *output_size, C)."""
+
+    rank = 3
+
+
+class AdaptiveMaxPooling1D(_AdaptivePooling):
+    """Maximum over windows of time, (N, T, C) -> (N, output_size, C)."""
+
+    rank = 1
+    pool = staticmethod(ops.adaptive_max_pool)
+
+
+class AdaptiveMaxPooling2D(_AdaptivePooling):
+    """Maximum over windows of images, (N, H, W, C) -> (N, *output_size, C)."""
+
+    rank = 2
+    pool = staticmethod(ops.adaptive_max_pool)
+
+
+class AdaptiveMaxPooling3D(_AdaptivePooling):
+    """Maximum over windows of volumes, (N, D, H, W, C) -> (N, *output_size, C)."""
+
+    rank = 3
+    pool = staticmethod(ops.adaptive_max_pool)
+
+
+# The short names that Keras has for the same.
+AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
+MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
+GlobalAvgPool1D, GlobalAvgPool2D = GlobalAveragePooling1D, GlobalAveragePooling2D
+GlobalAvgPool3D = GlobalAveragePooling3D
+GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D

@@ -43,9 +43,7 @@ class Normalization(Layer):
 
     supports_masking = True
 
-    def __init__(
-        self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any
-    ):
+    def __init__(self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         if (mean is None) != (variance is None):
             raise ValueError("Normalization: give both mean and variance, or none of them and call adapt().")
@@ -56,9 +54,7 @@ class Normalization(Layer):
     def build(self, input_shape: Any) -> None:
         kept = sorted(axis % len(input_shape) for axis in self.axis)
         if any(input_shape[axis] is None for axis in kept):
-            raise ShapeError(
-                f"Normalization: the extents of axes {kept} have to be known; received {input_shape}."
-            )
+            raise ShapeError(f"Normalization: the extents of axes {kept} have to be known; received {input_shape}.")
         self._along = [n if axis in kept else 1 for axis, n in enumerate(input_shape)]
         if self._given is None:
             shape = tuple(input_shape[axis] for axis in kept)

@@ -18,6 +18,7 @@ __all__ = [
     "l1",
     "l1_l2",
     "l2",
+    "orthogonal_regularizer",
     "serialize",
 ]
 
@@ -74,26 +75,16 @@ class OrthogonalRegularizer(Regularizer):
         cosines = ops.matmul(x, ops.transpose(x)) if self.mode == "rows" else ops.matmul(ops.transpose(x), x)
         size = cosines.shape[0]
         pairs = max(size * (size - 1) / 2, 1)
-        return (
-            self.factor
-            * 0.5
-            * ops.sum(ops.absolute(cosines * (1 - ops.eye(size, dtype=cosines.dtype))))
-            / pairs
-        )
+        return self.factor * 0.5 * ops.sum(ops.absolute(cosines * (1 - ops.eye(size, dtype=cosines.dtype)))) / pairs
 
 
-l1, l2 = L1, L2
-
-
-def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
-    """Both penalties."""
-    return L1L2(l1, l2)
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
 
 
 _KNOWN = {
     **aliases([L1, L2, L1L2, OrthogonalRegularizer]),
     "orthogonal": OrthogonalRegularizer,
-    "l1_l2": l1_l2(),
+    "l1_l2": L1L2(0.01, 0.01),
 }
 
 

@@ -41,8 +41,7 @@ class Reshape(Layer):
         known = math.prod(n for n in shape if n != -1)
         if shape.count(-1) > 1 or (size % known if -1 in shape and known else size != known):
             raise ShapeError(
-                f"Reshape: an example of shape {inputs.shape[1:]} has {size} elements, which do not fill "
-                f"{shape}."
+                f"Reshape: an example of shape {inputs.shape[1:]} has {size} elements, which do not fill {shape}."
             )
         return ops.reshape(inputs, (inputs.shape[0], *(size // known if n == -1 else n for n in shape)))
 
@@ -133,9 +132,7 @@ class _Cropping(Layer):
     def call(self, inputs: Tensor) -> Tensor:
         spatial = inputs.shape[1:-1]
         if any(a + b >= n for (a, b), n in zip(self.cropping, spatial, strict=True)):
-            raise ShapeError(
-                f"The cropping {self.cropping} leaves nothing of an input of shape {inputs.shape}."
-            )
+            raise ShapeError(f"The cropping {self.cropping} leaves nothing of an input of shape {inputs.shape}.")
         inside = (slice(a, n - b) for (a, b), n in zip(self.cropping, spatial, strict=True))
         return inputs[(slice(None), *inside)]
 
@@ -187,9 +184,7 @@ class UpSampling2D(_UpSampling):
 
     rank = 2
 
-    def __init__(
-        self, size: Any = 2, data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any
-    ):
+    def __init__(self, size: Any = 2, data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any):
         super().__init__(size, data_format, **kwargs)
         self.interpolation = interpolation
 
@@ -204,3 +199,29 @@ class UpSampling3D(_UpSampling):
     """Each voxel ``size`` times along all axes, (N, D, H, W, C) -> (N, D·size, H·size, W·size, C)."""
 
     rank = 3
+
+
+class PixelShuffle(Layer):
+    """Channels spread out over blocks of pixels: (N, H, W, b·b·C) -> (N, H·b, W·b, C); Shi et al. (2016)."""
+
+    input_spec = InputSpec(ndim=4)
+
+    def __init__(self, block_size: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.block_size = block_size
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return ops.depth_to_space(inputs, self.block_size)
+
+
+class PixelUnshuffle(Layer):
+    """Blocks of pixels gathered as channels: (N, H·b, W·b, C) -> (N, H, W, b·b·C)"""
+
+    input_spec = InputSpec(ndim=4)
+
+    def __init__(self, block_size: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.block_size = block_size
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return ops.space_to_depth(inputs, self.block_size)

@@ -39,13 +39,9 @@ class Sequential(Model):
             self._begin(layer.output)
             return
         if not isinstance(layer, Layer):
-            raise TypeError(
-                f"Sequential.add: expected a layer; received {layer!r} of type {type(layer).__name__}."
-            )
+            raise TypeError(f"Sequential.add: expected a layer; received {layer!r} of type {type(layer).__name__}.")
         if any(layer.name == other.name for other in self._stack):
-            raise ValueError(
-                f"Sequential '{self.name}' already has a layer named '{layer.name}'; names are unique."
-            )
+            raise ValueError(f"Sequential '{self.name}' already has a layer named '{layer.name}'; names are unique.")
         if not self._stack and not self._trail and layer.declared_shape is not None:
             self._begin(Input(batch_shape=layer.declared_shape))
         if self._trail:

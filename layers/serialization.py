@@ -1,4 +1,4 @@
-"""Objects written as JSON and made again, by registered names alone: reading imports and executes nothing.
+"""Objects written as JSON and made again, by registered names alone: reading executes nothing of the file's.
 
 An object is written as ``{"class_name": "layers>Dense", "config": {...}}`` where the config holds the
 constructor's arguments, which :class:`Serializable` records. A function is written by its registered name.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
 import re
 import threading
@@ -210,14 +211,10 @@ def deserialize(config: Any, custom_objects: dict[str, Any] | None = None) -> An
             return _READERS[name](config)
         inner = config["config"]
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(
-            f"The config of {config['class_name']!r} is malformed ({error!r}): {config!r:.200}"
-        ) from None
+        raise ValueError(f"The config of {config['class_name']!r} is malformed ({error!r}): {config!r:.200}") from None
     cls = _look_up(name, "class")
     if not (isinstance(cls, type) and hasattr(cls, "from_config")):
-        raise ValueError(
-            f"{name!r} is not a class with a from_config method, so no config can be given to it."
-        )
+        raise ValueError(f"{name!r} is not a class with a from_config method, so no config can be given to it.")
     return cls.from_config(deserialize(inner))
 
 
@@ -238,13 +235,24 @@ def _look_up(name: Any, kind: str) -> Any:
         for candidate in (name, str(name).rpartition(">")[2]):
             if candidate in objects:
                 return objects[candidate]
-    if isinstance(name, str) and name in _registry:
-        return _registry[name]
+    if isinstance(name, str):
+        if name not in _registry:
+            _import_home(name)
+        if name in _registry:
+            return _registry[name]
     error = unknown(
         kind, name, [key for key, thing in _registry.items() if isinstance(thing, type) == (kind == "class")]
     )
     hint = f"decorate it with @register_serializable() or pass custom_objects={{{str(name)!r}: …}}"
     raise ValueError(f"{error} If {name!r} is your own {kind}, {hint}.")
+
+
+def _import_home(name: str) -> None:
+    """Import the module of this package that registers ``zoo.vision.resnet>ResNet``; none but our own."""
+    module = name.rpartition(">")[0]
+    if re.fullmatch(r"[a-z]\w*(\.[a-z]\w*)+", module):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(f"{_PACKAGE}.{module}")
 
 
 def resolve(identifier: Any, kind: str, known: dict[str, Any]) -> Any:

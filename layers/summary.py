@@ -81,7 +81,7 @@ def _node_row(node: Node) -> _Row:
 
 
 def _layer_row(layer: Layer) -> _Row:
-    shape = pytree.map(lambda leaf: leaf.shape, layer.output) if len(layer._nodes) == 1 else None
+    shape = pytree.map(lambda leaf: leaf.shape, layer.output) if len(layer._nodes) == 1 else layer._made
     return _Row(layer.name, type(layer).__name__, shape, layer, "")
 
 
@@ -96,10 +96,7 @@ def _draw(table: list[list[str]], line_length: int | None) -> list[str]:
         spare = line_length - sum(widths) - 3 * len(widths) - 1
         widths[0] = max(widths[0] + spare, 12)
     header, *rows = [
-        [
-            text if len(text) <= width else text[: width - 1] + "…"
-            for text, width in zip(row, widths, strict=True)
-        ]
+        [text if len(text) <= width else text[: width - 1] + "…" for text, width in zip(row, widths, strict=True)]
         for row in table
     ]
 

@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 
 from . import saving
+from .averaging import ModelEMA, StochasticWeightAveraging, SwapEMAWeights
 from .callback import HOOKS, Callback
+from .monitoring import GradientStatistics, TensorBoard, TimeLimit
 from .progress import ProgressBar
+
+ProgbarLogger = ProgressBar  # the name that Keras gives it
 
 __all__ = [
     "BackupAndRestore",
@@ -24,14 +28,21 @@ __all__ = [
     "Callback",
     "CallbackList",
     "EarlyStopping",
+    "GradientStatistics",
     "History",
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "ModelEMA",
     "MonitorCallback",
+    "ProgbarLogger",
     "ProgressBar",
     "ReduceLROnPlateau",
+    "StochasticWeightAveraging",
+    "SwapEMAWeights",
+    "TensorBoard",
     "TerminateOnNaN",
+    "TimeLimit",
 ]
 
 
@@ -98,10 +109,7 @@ class CallbackList:
 
 def _overrides(callback: Callback, hook: str) -> bool:
     names = [hook, hook.replace("train_batch", "batch")]
-    return any(
-        name in vars(callback) or getattr(type(callback), name) is not getattr(Callback, name)
-        for name in names
-    )
+    return any(name in vars(callback) or getattr(type(callback), name) is not getattr(Callback, name) for name in names)
 
 
 class History(Callback):
@@ -183,9 +191,7 @@ class MonitorCallback(Callback):
         min_delta: an improvement is by more than this.
     """
 
-    def __init__(
-        self, monitor: str, mode: str = "auto", baseline: float | None = None, min_delta: float = 0.0
-    ):
+    def __init__(self, monitor: str, mode: str = "auto", baseline: float | None = None, min_delta: float = 0.0):
         if mode not in ("auto", "min", "max"):
             raise ValueError(f'mode must be "auto", "min" or "max"; received {mode!r}.')
         self.monitor = monitor

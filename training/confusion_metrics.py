@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import Tensor, config, ops, tensor
 from ..core.errors import ShapeError, unknown
-from .losses import align_weights, as_pair
+from .loss import align_weights, as_pair
 from .metric import Metric
 
 _LOWEST = -1e10  # a score that no threshold lies under
@@ -92,9 +92,7 @@ def _checked(thresholds: Any, default: float) -> list[float]:
     thresholds = default if thresholds is None else thresholds
     listed = [float(t) for t in thresholds] if isinstance(thresholds, (list, tuple)) else [float(thresholds)]
     if thresholds != default and not all(0 <= t <= 1 for t in listed):
-        raise ValueError(
-            f"Thresholds have to lie in [0, 1]; received {thresholds}. Apply a sigmoid to logits."
-        )
+        raise ValueError(f"Thresholds have to lie in [0, 1]; received {thresholds}. Apply a sigmoid to logits.")
     return listed
 
 
@@ -372,9 +370,7 @@ class AUC(_DecisionMetric):
         """Add labels (0 or 1) and probabilities (or logits) of one shape (B, ...)."""
         y_pred = ops.sigmoid(y_pred) if self.from_logits else ops.clip(y_pred, 0.0, 1.0)
         if self.multi_label and y_pred.ndim != 2:
-            raise ShapeError(
-                f"{self.name}: multi_label=True takes scores (B, labels); received {y_pred.shape}."
-            )
+            raise ShapeError(f"{self.name}: multi_label=True takes scores (B, labels); received {y_pred.shape}.")
         if not self._variables:
             self._count(self.thresholds, y_pred.shape[1])
         weights = None if self.multi_label else self.label_weights
@@ -575,9 +571,7 @@ class IoU(ConfusionMatrix):
     ):
         super().__init__(num_classes, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
         if max(target_class_ids) >= num_classes:
-            raise ValueError(
-                f"Class {max(target_class_ids)} is out of range: there are {num_classes} classes."
-            )
+            raise ValueError(f"Class {max(target_class_ids)} is out of range: there are {num_classes} classes.")
         self.target_class_ids = list(target_class_ids)
 
     def result(self) -> Tensor:
@@ -633,6 +627,4 @@ class BinaryIoU(IoU):
         self.threshold = threshold
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(
-            y_true, ops.cast(ops.greater_equal(y_pred, self.threshold), "int32"), sample_weight
-        )
+        super().update_state(y_true, ops.cast(ops.greater_equal(y_pred, self.threshold), "int32"), sample_weight)

@@ -12,24 +12,9 @@ import numpy as np
 from ..core import Tensor, config, pytree, tensor, wrap
 from ..core.dtypes import FLOAT64, as_dtype
 from ..datasets import Dataset
+from .utils import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 DEFAULT_BATCH_SIZE = 32
-
-
-def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
-    """Split a batch into (x, y, sample_weight), with None for what it does not have.
-
-    >>> unpack_x_y_sample_weight((1, 2))
-    (1, 2, None)
-    """
-    if not isinstance(data, (tuple, list)):
-        return data, None, None
-    if not 1 <= len(data) <= 3:
-        raise ValueError(
-            "A batch is x, (x,), (x, y) or (x, y, sample_weight); received a "
-            f"{type(data).__name__} of {len(data)}. Several inputs have to be grouped: ((x1, x2), y)."
-        )
-    return (*data, None, None)[:3]
 
 
 def batch_length(tree: Any) -> int:
@@ -106,6 +91,10 @@ class Feed:
             given += 1
             self.samples += batch_length(converted[0])
             yield converted
+
+    def steps_of(self, first: int = 0) -> Iterator[Any]:
+        """Yield the batches of an epoch as steps take them: x, (x, y) or (x, y, sample_weight)."""
+        return (pack_x_y_sample_weight(*batch) for batch in self.epoch(first))
 
     def watch_targets(self, check: Callable[[Any, str], None], name: str) -> None:
         """Let ``check(targets, where)`` raise an error for targets that the model cannot take."""
@@ -231,9 +220,7 @@ def make_feed(
             "sample_weight and yield (x, y) or (x, y, sample_weight)."
         )
     if batch_size is not None:
-        warnings.warn(
-            f"batch_size is for arrays; a {type(x).__name__} yields batches of its own.", stacklevel=3
-        )
+        warnings.warn(f"batch_size is for arrays; a {type(x).__name__} yields batches of its own.", stacklevel=3)
     if isinstance(x, Dataset):
         return Feed(x, **options)
     if not isinstance(x, Iterable):
@@ -260,9 +247,7 @@ def checked_arrays(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     for name, tree in zip(("x", "y", "sample_weight"), trees, strict=True):
         for leaf in pytree.flatten(tree):
             if leaf.ndim == 0:
-                raise ValueError(
-                    f"{name} needs a first axis that counts the samples; received a single number."
-                )
+                raise ValueError(f"{name} needs a first axis that counts the samples; received a single number.")
             lengths.setdefault(len(leaf), f"{name} of shape {leaf.shape}")
     if len(lengths) > 1:
         raise ValueError(
@@ -325,9 +310,7 @@ def split_for_validation(x: Any, y: Any, sample_weight: Any, fraction: float) ->
     if not 0 < fraction < 1:
         raise ValueError(f"validation_split must lie between 0 and 1; received {fraction}.")
     if not is_arrays(x):
-        raise ValueError(
-            f"validation_split needs arrays, but x is a {type(x).__name__}; pass validation_data instead."
-        )
+        raise ValueError(f"validation_split needs arrays, but x is a {type(x).__name__}; pass validation_data instead.")
     arrays = checked_arrays(x, y, sample_weight)
     length = batch_length(arrays)
     first = int(length * (1 - fraction))
@@ -336,18 +319,14 @@ def split_for_validation(x: Any, y: Any, sample_weight: Any, fraction: float) ->
             f"validation_split={fraction} of {length} samples leaves none for "
             f"{'training' if first == 0 else 'validation'}."
         )
-    head, tail = (
-        pytree.map(lambda a, part=part: a[part], arrays) for part in (slice(first), slice(first, None))
-    )
+    head, tail = (pytree.map(lambda a, part=part: a[part], arrays) for part in (slice(first), slice(first, None)))
     return head, tail
 
 
 def class_weights(y: Any, sample_weight: Any, weights: dict) -> np.ndarray:
     """Return the weight of each sample's class, 1 by default: (B,), (B, 1) or one-hot (B, C) -> (B,)."""
     if sample_weight is not None:
-        raise ValueError(
-            "class_weight and sample_weight cannot both be given; multiply them into sample_weight."
-        )
+        raise ValueError("class_weight and sample_weight cannot both be given; multiply them into sample_weight.")
     if not isinstance(y, Tensor):
         raise ValueError(f"class_weight needs one array of targets; y is {pytree.structure(y)}.")
     labels = y.numpy()

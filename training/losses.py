@@ -7,210 +7,29 @@ masked, to a scalar. All can be traced and differentiated. Formulas and defaults
 
 from __future__ import annotations
 
-import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import core
-from ..core import Tensor, ops, pytree
-from ..core.errors import ShapeError, unknown
+from ..core import Tensor, ops
+from ..core.errors import ShapeError
 from ..layers import serialization
 from ..layers.masks import get_mask
-from ..layers.serialization import Serializable, deserialize, register_serializable, serialize, snake_case
-
-REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
-
-
-# Shapes and weights
-
-
-def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
-    """Give two values one rank where one of them has just a last axis of extent 1 more: (B,) and (B, 1)."""
-    if x1.ndim == x2.ndim + 1 and x1.shape[-1] == 1:
-        return (x1, ops.expand_dims(x2, -1)) if x2.ndim == 1 else (ops.squeeze(x1, -1), x2)
-    if x2.ndim == x1.ndim + 1 and x2.shape[-1] == 1:
-        return (ops.expand_dims(x1, -1), x2) if x1.ndim == 1 else (x1, ops.squeeze(x2, -1))
-    return x1, x2
-
-
-def _float(value: Any) -> Tensor:
-    value = core.tensor(value)
-    return value if value.dtype.kind == "f" else ops.cast(value, core.config.floatx())
-
-
-def as_pair(y_true: Any, y_pred: Any, loss: str) -> tuple[Tensor, Tensor]:
-    """Targets and predictions as floats of one shape, or a ShapeError with the likely fix."""
-    y_pred, y_true = _float(y_pred), core.tensor(y_true)
-    integers = y_true.dtype.kind != "f"
-    y_true, y_pred = squeeze_or_expand_to_same_rank(ops.cast(y_true, y_pred.dtype), y_pred)
-    if y_true.shape != y_pred.shape and y_true.ndim and y_pred.ndim:
-        raise ShapeError(_mismatch(loss, y_true.shape, y_pred.shape, integers))
-    return y_true, y_pred
-
-
-def _mismatch(loss: str, labels: tuple, output: tuple, integers: bool) -> str:
-    message = f"{loss}: labels have shape {labels}, output {output}; expected the same shape."
-    if len(labels) == len(output) and labels[-1:] == (1,):
-        labels = labels[:-1]
-    if labels == output[:-1] and (integers or "crossentropy" in loss):
-        sparse = f"sparse_categorical_{'accuracy' if 'accuracy' in loss else 'crossentropy'}"
-        return f"{message} Use {sparse} for integer labels, or make them one-hot."
-    if labels == output[:-1]:
-        return f"{message} For one number per sample the last layer needs 1 unit; it has {output[-1]}."
-    if labels[-1:] != output[-1:] and labels[:-1] == output[:-1]:
-        return f"{message} The last layer needs {labels[-1]} units; it has {output[-1]}."
-    return message
-
-
-def apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: str | None) -> Tensor | None:
-    """Combine weights with a mask (True: counts).
-
-    For the reductions that divide by the number of values the weights are scaled up, so that the mean is over
-    the values that count alone.
-    """
-    if mask is None:
-        return None if sample_weight is None else ops.cast(sample_weight, dtype)
-    mask = ops.cast(mask, dtype)
-    if reduction in ("mean", "sum_over_batch_size"):
-        mask = mask * ops.divide_no_nan(float(mask.size), ops.sum(mask))
-    if sample_weight is None:
-        return mask
-    mask, sample_weight = align_weights(mask, ops.cast(sample_weight, dtype))
-    return mask * sample_weight
-
-
-def align_weights(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Make weights (B,) fit values (B, T, ...): one weight counts for all values of its sample."""
-    if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
-        weights = ops.squeeze(weights, -1)
-    shorter, longer = (values, weights) if values.ndim < weights.ndim else (weights, values)
-    spread = ops.reshape(shorter, shorter.shape + (1,) * (longer.ndim - shorter.ndim))
-    values, weights = (spread, longer) if shorter is values else (longer, spread)
-    try:
-        np.broadcast_shapes(values.shape, weights.shape)
-    except ValueError:
-        raise ShapeError(
-            f"sample_weight has shape {weights.shape}, which does not fit losses of shape {values.shape}; "
-            "expected one weight per sample, or one per value."
-        ) from None
-    return values, weights
-
-
-def reduce_weighted_values(
-    values: Any, sample_weight: Any = None, mask: Any = None, reduction: str | None = "sum_over_batch_size"
-) -> Tensor:
-    """Reduce losses (B, ...) to a scalar (to themselves for the reduction None); see :class:`Loss`."""
-    values = _float(values)
-    weights = apply_mask(sample_weight, mask, values.dtype, reduction)
-    if weights is not None:
-        values, weights = align_weights(values, weights)
-        values = values * weights
-    if reduction in (None, "none") or not values.ndim:
-        return values
-    total = ops.sum(values)
-    if reduction == "sum":
-        return total
-    if reduction == "mean_with_sample_weight" and weights is not None:
-        return ops.divide_no_nan(total, ops.sum(ops.broadcast_to(weights, values.shape)))
-    return total / max(values.size, 1)
-
-
-# Classes
-
-
-class Loss(Serializable, namespace="losses"):
-    """Base class: a subclass computes in ``call(y_true, y_pred)`` one loss per sample.
-
-    Args:
-        name: what logs call it.
-        reduction: "sum_over_batch_size" or "mean" (sum divided by the number of values), "sum",
-            "mean_with_sample_weight" (sum divided by the sum of the weights), or None (no reduction).
-        dtype: dtype to compute in; float32 by default, or that of ``y_pred`` if it is wider.
-
-    >>> class Quartic(Loss):
-    ...     def call(self, y_true, y_pred):
-    ...         return ops.mean((y_true - y_pred) ** 4, axis=-1)
-    >>> float(Quartic()([[0.0], [0.0]], [[1.0], [2.0]]))
-    8.5
-    """
-
-    def __init__(
-        self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
-    ):
-        if reduction not in REDUCTIONS:
-            raise unknown("reduction", reduction, [str(known) for known in REDUCTIONS])
-        self.name = name or snake_case(type(self).__name__)
-        self.reduction = reduction
-        self.dtype = dtype
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Tensor:
-        """Loss of a batch.
-
-        Args:
-            y_true: targets (B, ...); integer labels stay integers.
-            y_pred: predictions (B, ...).
-            sample_weight: factors of the losses, (B,) or the shape of the unreduced losses.
-            mask: True where a value counts, shaped like ``sample_weight``; by default the one that the layers
-                left with ``y_pred``. A mean is over these values alone.
-        """
-        mask = get_mask(y_pred) if mask is None else mask
-        y_true = _tensors(y_true)
-        y_pred = pytree.map(self._computed, _tensors(y_pred))
-        values = self.call(y_true, y_pred)
-        counted = self.counted(y_true, y_pred)
-        if counted is not None:
-            mask = counted if mask is None else apply_mask(counted, mask, "float32", "sum")
-        return reduce_weighted_values(values, sample_weight, mask, self.reduction)
-
-    def _computed(self, y_pred: Tensor) -> Tensor:
-        if self.dtype is not None:
-            return ops.cast(y_pred, self.dtype)
-        return y_pred if y_pred.dtype == np.float64 else ops.cast(y_pred, core.config.floatx())
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """Losses (B, ...) of the samples."""
-        raise NotImplementedError(f"{type(self).__name__} has to define call(y_true, y_pred).")
-
-    def counted(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
-        """Mask (B, ...) of the values that count, for losses that leave some out by themselves."""
-        return None
-
-    def check(self, y_true: Any, y_pred: Any) -> None:
-        """Raise if the values of concrete targets do not fit; of ``y_pred`` only the shape is looked at.
-
-        A compiled step cannot look at values: the training loop asks here, on the batch, before the step.
-        """
-
-
-def _tensors(tree: Any) -> Any:
-    """A tree of tensors; nested lists of numbers are one tensor."""
-    numbers = not isinstance(tree, dict) and all(np.isscalar(leaf) for leaf in pytree.flatten(tree))
-    return core.tensor(tree) if numbers else pytree.map(core.tensor, tree)
-
-
-class LossFunctionWrapper(Loss):
-    """A loss class around ``fn(y_true, y_pred, **kwargs)``."""
-
-    def __init__(
-        self,
-        fn: Callable,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(name or getattr(fn, "__name__", None), reduction, dtype)
-        self.fn = fn
-        self._options = kwargs
-        for option, value in kwargs.items():
-            setattr(self, option, value)
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return self.fn(y_true, y_pred, **self._options)
-
+from ..layers.serialization import deserialize, register_serializable, serialize
+from .loss import FunctionLoss, Loss, LossFunctionWrapper, as_float, as_pair, reduce_weighted_values
+from .similarity_losses import (
+    Circle,
+    Contrastive,
+    InfoNCE,
+    Triplet,
+    circle,
+    contrastive,
+    info_nce,
+    triplet,
+)
 
 # Regression
 
@@ -280,6 +99,38 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
     """Minus the cosine of the angle between targets and predictions along ``axis``, in [-1, 1]."""
     y_true, y_pred = as_pair(y_true, y_pred, "cosine_similarity")
     return -ops.sum(ops.normalize(y_true, axis) * ops.normalize(y_pred, axis), axis=axis)
+
+
+def quantile(y_true: Any, y_pred: Any, quantiles: float | Sequence[float] = 0.5) -> Tensor:
+    """Pinball loss, mean(max(q·e, (q - 1)·e)) over the last axis, e = y_true - y_pred; -> (B, ...).
+
+    Its minimum is where a share q of the targets lies below the prediction. Koenker and Bassett, "Regression
+    Quantiles" (1978).
+
+    Args:
+        quantiles: one q in (0, 1) for values of one shape; or several, which ``y_pred`` (B, ..., Q) has along
+            its last axis, for targets (B, ...) or (B, ..., 1).
+
+    >>> quantile([[2.0]], [[1.0]], 0.9).numpy().round(4), quantile([2.0], [[1.0, 3.0]], [0.5, 0.9]).tolist()
+    (array([0.9], dtype=float32), [0.30000001192092896])
+    """
+    several = isinstance(quantiles, Sequence)
+    if not all(0 < q < 1 for q in (quantiles if several else [quantiles])):
+        raise ValueError(f"quantiles have to lie between 0 and 1; received {quantiles}.")
+    if several:
+        y_true, y_pred = as_float(y_true), as_float(y_pred)
+        if y_pred.shape[-1] != len(quantiles):
+            raise ShapeError(
+                f"quantile: expected outputs (B, ..., {len(quantiles)}) for the quantiles {list(quantiles)}; "
+                f"received {y_pred.shape}."
+            )
+        y_true = ops.expand_dims(y_true, -1) if y_true.ndim < y_pred.ndim else y_true
+        error = ops.cast(y_true, y_pred.dtype) - y_pred
+        quantiles = ops.cast(np.asarray(quantiles), y_pred.dtype)
+    else:
+        y_true, y_pred = as_pair(y_true, y_pred, "quantile")
+        error = y_true - y_pred
+    return ops.mean(ops.maximum(quantiles * error, (quantiles - 1.0) * error), axis=-1)
 
 
 # Classification
@@ -390,7 +241,7 @@ def sparse_categorical_crossentropy(
     >>> sparse_categorical_crossentropy([1], [[0.5, 0.5]]).numpy().round(4)
     array([0.6931], dtype=float32)
     """
-    y_pred = _float(y_pred)
+    y_pred = as_float(y_pred)
     labels = integer_labels(y_true, y_pred)
     classes = y_pred.shape[axis]
     counted = None
@@ -446,7 +297,7 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0
     """
     if not 0 < q < 1:
         raise ValueError(f"q has to lie between 0 and 1; received {q}.")
-    y_pred = _float(y_pred)
+    y_pred = as_float(y_pred)
     truth = ops.one_hot(integer_labels(y_true, y_pred), y_pred.shape[-1], dtype=y_pred.dtype)
     return (1.0 - ops.power(ops.sum(truth * y_pred, axis=-1), q)) / q
 
@@ -477,6 +328,35 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Tensor:
     return ops.maximum(wrong - right + 1.0, 0.0)
 
 
+# Sequences
+
+
+def ctc(y_true: Any, y_pred: Any) -> Tensor:
+    """Minus the log-probability of the labels over all their alignments: (B, S), (B, T, C) -> (B,).
+
+    Graves et al., "Connectionist Temporal Classification" (2006).
+
+    Args:
+        y_true: integer labels in [1, C), filled up with 0, which is the blank.
+        y_pred: logits of T frames.
+    """
+    return _ctc(y_true, y_pred, None)
+
+
+def _ctc(y_true: Any, y_pred: Any, mask: Tensor | None) -> Tensor:
+    """CTC where ``mask`` (B, T) tells which frames, the first ones, count."""
+    labels, y_pred = core.tensor(y_true), as_float(y_pred)
+    if labels.ndim != 2 or y_pred.ndim != 3:
+        raise ShapeError(
+            f"ctc: expected labels (B, S) and logits (B, T, C); received {labels.shape} and {y_pred.shape}."
+        )
+    lengths = ops.sum(ops.cast(ops.not_equal(labels, 0), "int32"), axis=-1)
+    frames = ops.full(lengths.shape, y_pred.shape[1], "int32")
+    if mask is not None:
+        frames = ops.sum(ops.cast(mask, "int32"), axis=-1)
+    return ops.ctc_loss(labels, y_pred, lengths, frames)
+
+
 # Segmentation
 
 
@@ -487,9 +367,7 @@ def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Tensor:
     """
     y_true, y_pred = as_pair(y_true, y_pred, "dice")
     both = ops.sum(y_true * y_pred, axis=axis)
-    return 1.0 - 2.0 * both / (
-        ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + core.config.epsilon()
-    )
+    return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + core.config.epsilon())
 
 
 def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None) -> Tensor:
@@ -507,46 +385,7 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
 # The same as classes
 
 
-def constructor_with_options(
-    wrapper: type, function: Callable, options_first: bool, **defaults: Any
-) -> Callable:
-    """Make the ``__init__`` of a class that wraps ``function`` and takes that function's options as its own.
-
-    ``defaults`` are the further arguments of the wrapper. So each option and its default stands in one place,
-    and help(), error messages and saved configurations still know them all.
-    """
-    keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    own = [inspect.Parameter(name, keyword, default=default) for name, default in defaults.items()]
-    options = list(inspect.signature(function).parameters.values())[2:]
-    parameters = [*options, *own] if options_first else [*own, *options]
-    signature = inspect.Signature([inspect.Parameter("self", keyword), *parameters])
-
-    def constructor(self: Any, *arguments: Any, **keywords: Any) -> None:
-        try:
-            bound = signature.bind(self, *arguments, **keywords)
-        except TypeError as error:
-            expected = ", ".join(map(str, parameters))
-            raise TypeError(f"{type(self).__name__}: {error}. It takes ({expected}).") from None
-        bound.apply_defaults()
-        wrapper.__init__(self, function, **dict(list(bound.arguments.items())[1:]))
-
-    constructor.__signature__ = signature
-    return constructor
-
-
-class _FunctionLoss(LossFunctionWrapper):
-    """Subclasses name their function; they take its options, then reduction, name and dtype."""
-
-    def __init_subclass__(
-        cls, function: Callable | None = None, name: str | None = None, **rest: Any
-    ) -> None:
-        super().__init_subclass__(**rest)
-        if function is not None:
-            defaults = {"reduction": "sum_over_batch_size", "name": name or function.__name__, "dtype": None}
-            cls.__init__ = constructor_with_options(LossFunctionWrapper, function, True, **defaults)
-
-
-class MeanSquaredError(_FunctionLoss, function=mean_squared_error):
+class MeanSquaredError(FunctionLoss, function=mean_squared_error):
     """Loss object of :func:`mean_squared_error`.
 
     >>> float(MeanSquaredError()([[0.0], [1.0]], [[1.0], [1.0]]))
@@ -554,39 +393,39 @@ class MeanSquaredError(_FunctionLoss, function=mean_squared_error):
     """
 
 
-class MeanAbsoluteError(_FunctionLoss, function=mean_absolute_error):
+class MeanAbsoluteError(FunctionLoss, function=mean_absolute_error):
     """Loss object of :func:`mean_absolute_error`."""
 
 
-class MeanAbsolutePercentageError(_FunctionLoss, function=mean_absolute_percentage_error):
+class MeanAbsolutePercentageError(FunctionLoss, function=mean_absolute_percentage_error):
     """Loss object of :func:`mean_absolute_percentage_error`."""
 
 
-class MeanSquaredLogarithmicError(_FunctionLoss, function=mean_squared_logarithmic_error):
+class MeanSquaredLogarithmicError(FunctionLoss, function=mean_squared_logarithmic_error):
     """Loss object of :func:`mean_squared_logarithmic_error`."""
 
 
-class Huber(_FunctionLoss, function=huber, name="huber_loss"):
+class Huber(FunctionLoss, function=huber, name="huber_loss"):
     """Loss object of :func:`huber`."""
 
 
-class LogCosh(_FunctionLoss, function=log_cosh):
+class LogCosh(FunctionLoss, function=log_cosh):
     """Loss object of :func:`log_cosh`."""
 
 
-class Poisson(_FunctionLoss, function=poisson):
+class Poisson(FunctionLoss, function=poisson):
     """Loss object of :func:`poisson`."""
 
 
-class KLDivergence(_FunctionLoss, function=kl_divergence):
+class KLDivergence(FunctionLoss, function=kl_divergence):
     """Loss object of :func:`kl_divergence`."""
 
 
-class CosineSimilarity(_FunctionLoss, function=cosine_similarity):
+class CosineSimilarity(FunctionLoss, function=cosine_similarity):
     """Loss object of :func:`cosine_similarity`."""
 
 
-class BinaryCrossentropy(_FunctionLoss, function=binary_crossentropy):
+class BinaryCrossentropy(FunctionLoss, function=binary_crossentropy):
     """Loss object of :func:`binary_crossentropy`.
 
     >>> round(float(BinaryCrossentropy(from_logits=True)([[1.0], [0.0]], [[0.0], [0.0]])), 4)
@@ -594,19 +433,19 @@ class BinaryCrossentropy(_FunctionLoss, function=binary_crossentropy):
     """
 
 
-class BinaryFocalCrossentropy(_FunctionLoss, function=binary_focal_crossentropy):
+class BinaryFocalCrossentropy(FunctionLoss, function=binary_focal_crossentropy):
     """Loss object of :func:`binary_focal_crossentropy`."""
 
 
-class CategoricalCrossentropy(_FunctionLoss, function=categorical_crossentropy):
+class CategoricalCrossentropy(FunctionLoss, function=categorical_crossentropy):
     """Loss object of :func:`categorical_crossentropy`."""
 
 
-class CategoricalFocalCrossentropy(_FunctionLoss, function=categorical_focal_crossentropy):
+class CategoricalFocalCrossentropy(FunctionLoss, function=categorical_focal_crossentropy):
     """Loss object of :func:`categorical_focal_crossentropy`."""
 
 
-class SparseCategoricalCrossentropy(_FunctionLoss, function=sparse_categorical_crossentropy):
+class SparseCategoricalCrossentropy(FunctionLoss, function=sparse_categorical_crossentropy):
     """Loss object of :func:`sparse_categorical_crossentropy`; ``ignore_class`` does not count in the mean.
 
     >>> loss = SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
@@ -615,38 +454,50 @@ class SparseCategoricalCrossentropy(_FunctionLoss, function=sparse_categorical_c
     """
 
     def counted(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
-        return (
-            None
-            if self.ignore_class is None
-            else ops.not_equal(integer_labels(y_true, y_pred), self.ignore_class)
-        )
+        return None if self.ignore_class is None else ops.not_equal(integer_labels(y_true, y_pred), self.ignore_class)
 
     def check(self, y_true: Any, y_pred: Any) -> None:
         check_labels(y_true, y_pred.shape[self.axis], self.ignore_class)
 
 
-class CategoricalGeneralizedCrossEntropy(_FunctionLoss, function=categorical_generalized_cross_entropy):
+class CategoricalGeneralizedCrossEntropy(FunctionLoss, function=categorical_generalized_cross_entropy):
     """Loss object of :func:`categorical_generalized_cross_entropy`."""
 
 
-class Hinge(_FunctionLoss, function=hinge):
+class Hinge(FunctionLoss, function=hinge):
     """Loss object of :func:`hinge`."""
 
 
-class SquaredHinge(_FunctionLoss, function=squared_hinge):
+class SquaredHinge(FunctionLoss, function=squared_hinge):
     """Loss object of :func:`squared_hinge`."""
 
 
-class CategoricalHinge(_FunctionLoss, function=categorical_hinge):
+class CategoricalHinge(FunctionLoss, function=categorical_hinge):
     """Loss object of :func:`categorical_hinge`."""
 
 
-class Dice(_FunctionLoss, function=dice):
+class Dice(FunctionLoss, function=dice):
     """Loss object of :func:`dice`."""
 
 
-class Tversky(_FunctionLoss, function=tversky):
+class Tversky(FunctionLoss, function=tversky):
     """Loss object of :func:`tversky`."""
+
+
+class Quantile(FunctionLoss, function=quantile):
+    """Loss object of :func:`quantile`."""
+
+
+class CTC(FunctionLoss, function=ctc):
+    """Loss object of :func:`ctc`; a mask (B, T) tells which frames of the logits count."""
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Tensor:
+        mask = get_mask(y_pred) if mask is None else core.tensor(mask)
+        losses = _ctc(y_true, self._computed(as_float(y_pred)), mask)
+        return reduce_weighted_values(losses, sample_weight, None, self.reduction)
+
+    def check(self, y_true: Any, y_pred: Any) -> None:
+        check_labels(y_true, y_pred.shape[-1])
 
 
 # Lookup by name
@@ -658,10 +509,14 @@ _FUNCTIONS = (
     categorical_focal_crossentropy,
     categorical_generalized_cross_entropy,
     categorical_hinge,
+    circle,
+    contrastive,
     cosine_similarity,
+    ctc,
     dice,
     hinge,
     huber,
+    info_nce,
     kl_divergence,
     log_cosh,
     mean_absolute_error,
@@ -669,21 +524,27 @@ _FUNCTIONS = (
     mean_squared_error,
     mean_squared_logarithmic_error,
     poisson,
+    quantile,
     sparse_categorical_crossentropy,
     squared_hinge,
+    triplet,
     tversky,
 )
 _CLASSES = (
+    CTC,
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
     CategoricalCrossentropy,
     CategoricalFocalCrossentropy,
     CategoricalGeneralizedCrossEntropy,
     CategoricalHinge,
+    Circle,
+    Contrastive,
     CosineSimilarity,
     Dice,
     Hinge,
     Huber,
+    InfoNCE,
     KLDivergence,
     LogCosh,
     LossFunctionWrapper,
@@ -692,8 +553,10 @@ _CLASSES = (
     MeanSquaredError,
     MeanSquaredLogarithmicError,
     Poisson,
+    Quantile,
     SparseCategoricalCrossentropy,
     SquaredHinge,
+    Triplet,
     Tversky,
 )
 _ALIASES = {

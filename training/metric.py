@@ -14,7 +14,7 @@ import numpy as np
 from ..core import Tensor, Variable, config, ops, pytree, tensor
 from ..layers.masks import get_mask
 from ..layers.serialization import Serializable, snake_case
-from .losses import apply_mask, constructor_with_options, squeeze_or_expand_to_same_rank
+from .loss import apply_mask, constructor_with_options, squeeze_or_expand_to_same_rank
 
 
 class Metric(Serializable, namespace="metrics"):
@@ -211,6 +211,7 @@ class FunctionMetric(MeanMetricWrapper):
     ) -> None:
         super().__init_subclass__(**rest)
         if function is not None:
-            cls._direction = "down" if function.__module__ == constructor_with_options.__module__ else "up"
+            if "_direction" not in vars(cls):
+                cls._direction = "down" if function.__module__.endswith("losses") else "up"
             own = {"name": name or function.__name__, "dtype": None}
             cls.__init__ = constructor_with_options(MeanMetricWrapper, function, options_first, **own)

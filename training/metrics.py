@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..core import Tensor, config, ops, tensor
-from ..core.errors import unknown
+from ..core.errors import ShapeError, unknown
 from ..layers import serialization
 from ..layers.serialization import deserialize, register_serializable, serialize
 from . import losses
+from .calibration import CalibrationError
 from .confusion_metrics import (
     AUC,
     BinaryIoU,
@@ -34,8 +35,15 @@ from .confusion_metrics import (
     TrueNegatives,
     TruePositives,
 )
+from .forecast_metrics import (
+    ContinuousRankedProbabilityScore,
+    MeanAbsoluteScaledError,
+    SymmetricMeanAbsolutePercentageError,
+    continuous_ranked_probability_score,
+    symmetric_mean_absolute_percentage_error,
+)
+from .loss import align_weights, apply_mask, as_pair
 from .losses import (
-    as_pair,
     binary_crossentropy,
     binary_focal_crossentropy,
     categorical_crossentropy,
@@ -56,6 +64,8 @@ from .losses import (
     target_kind,
 )
 from .metric import FunctionMetric, Mean, MeanMetricWrapper, Metric, Sum
+from .ranking_metrics import NDCG, HitRate, MeanAveragePrecision, RankingMetric
+from .text_metrics import BLEU, CharacterErrorRate, ChrF, TextMetric, WordErrorRate
 
 # Accuracy
 
@@ -95,9 +105,7 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Tensor:
     return sparse_top_k_categorical_accuracy(ops.argmax(y_true, -1), y_pred, k)
 
 
-def sparse_top_k_categorical_accuracy(
-    y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False
-) -> Tensor:
+def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
     """1 where the label has one of the k highest scores: labels (B, ...), scores (B, ..., C) -> (B, ...).
 
     With ``from_sorted_ids`` ``y_pred`` holds class numbers instead, the best first.
@@ -136,9 +144,7 @@ class TopKCategoricalAccuracy(FunctionMetric, function=top_k_categorical_accurac
     """Share of samples whose class is among the k best, for one-hot labels."""
 
 
-class SparseTopKCategoricalAccuracy(
-    FunctionMetric, function=sparse_top_k_categorical_accuracy, options_first=True
-):
+class SparseTopKCategoricalAccuracy(FunctionMetric, function=sparse_top_k_categorical_accuracy, options_first=True):
     """Share of samples whose class is among the k best, for integer labels."""
 
 
@@ -200,7 +206,7 @@ class SparseCategoricalCrossentropy(FunctionMetric, function=sparse_categorical_
         if self.ignore_class is not None:
             labels = integer_labels(y_true, tensor(y_pred), self.name)
             counted = ops.not_equal(labels, self.ignore_class)
-            sample_weight = losses.apply_mask(sample_weight, counted, config.floatx(), "sum")
+            sample_weight = apply_mask(sample_weight, counted, config.floatx(), "sum")
         super().update_state(y_true, y_pred, sample_weight)
 
 
@@ -243,9 +249,7 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
 def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
     """Correlation of targets and predictions along ``axis``, in [-1, 1]."""
     y_true, y_pred = as_pair(y_true, y_pred, "pearson_correlation")
-    scores = [
-        (y - ops.mean(y, axis, keepdims=True)) / ops.std(y, axis, keepdims=True) for y in (y_true, y_pred)
-    ]
+    scores = [(y - ops.mean(y, axis, keepdims=True)) / ops.std(y, axis, keepdims=True) for y in (y_true, y_pred)]
     return ops.mean(scores[0] * scores[1], axis=axis)
 
 
@@ -304,7 +308,7 @@ class R2Score(Metric):
         """Add targets and predictions (B, C), with weights (B,) or (B, C)."""
         y_true, y_pred = as_pair(y_true, y_pred, self.name)
         if y_true.ndim != 2:
-            raise losses.ShapeError(f"{self.name}: expected values of shape (B, C); received {y_true.shape}.")
+            raise ShapeError(f"{self.name}: expected values of shape (B, C); received {y_true.shape}.")
         if not hasattr(self, "count"):
             names = ("squared_sum", "sum", "residual", "count")
             self.squared_sum, self.sum, self.residual, self.count = (
@@ -312,7 +316,7 @@ class R2Score(Metric):
             )
         weights = ops.ones_like(y_true)
         if sample_weight is not None:
-            _, weights = losses.align_weights(y_true, ops.cast(sample_weight, y_true.dtype))
+            _, weights = align_weights(y_true, ops.cast(sample_weight, y_true.dtype))
             weights = ops.broadcast_to(weights, y_true.shape)
         self.sum.assign_add(ops.sum(y_true * weights, axis=0))
         self.squared_sum.assign_add(ops.sum(y_true * y_true * weights, axis=0))
@@ -339,31 +343,40 @@ class R2Score(Metric):
 
 _CLASSES = [
     AUC,
+    BLEU,
     Accuracy,
     BinaryAccuracy,
     BinaryCrossentropy,
     BinaryIoU,
+    CalibrationError,
     CategoricalAccuracy,
     CategoricalCrossentropy,
     CategoricalHinge,
+    CharacterErrorRate,
+    ChrF,
     ConcordanceCorrelation,
     ConfusionMatrix,
+    ContinuousRankedProbabilityScore,
     CosineSimilarity,
     F1Score,
     FBetaScore,
     FalseNegatives,
     FalsePositives,
     Hinge,
+    HitRate,
     IoU,
     KLDivergence,
     LogCoshError,
     Mean,
     MeanAbsoluteError,
     MeanAbsolutePercentageError,
+    MeanAbsoluteScaledError,
+    MeanAveragePrecision,
     MeanIoU,
     MeanMetricWrapper,
     MeanSquaredError,
     MeanSquaredLogarithmicError,
+    NDCG,
     OneHotIoU,
     OneHotMeanIoU,
     PearsonCorrelation,
@@ -372,6 +385,7 @@ _CLASSES = [
     Precision,
     PrecisionAtRecall,
     R2Score,
+    RankingMetric,
     Recall,
     RecallAtPrecision,
     RootMeanSquaredError,
@@ -382,23 +396,36 @@ _CLASSES = [
     SpecificityAtSensitivity,
     SquaredHinge,
     Sum,
+    SymmetricMeanAbsolutePercentageError,
+    TextMetric,
     TopKCategoricalAccuracy,
     TrueNegatives,
     TruePositives,
+    WordErrorRate,
 ]
 _FUNCTIONS = [
     accuracy,
     binary_accuracy,
     categorical_accuracy,
     concordance_correlation,
+    continuous_ranked_probability_score,
     pearson_correlation,
     sparse_categorical_accuracy,
     sparse_top_k_categorical_accuracy,
+    symmetric_mean_absolute_percentage_error,
     top_k_categorical_accuracy,
 ]
 for _function in [*_FUNCTIONS, cosine_similarity]:
     register_serializable("metrics")(_function)
 _ALIASES = {
+    "bleu": BLEU,
+    "cer": CharacterErrorRate,
+    "chrf": ChrF,
+    "crps": ContinuousRankedProbabilityScore,
+    "mase": MeanAbsoluteScaledError,
+    "ndcg": NDCG,
+    "smape": SymmetricMeanAbsolutePercentageError,
+    "wer": WordErrorRate,
     "bce": BinaryCrossentropy,
     "mae": MeanAbsoluteError,
     "mape": MeanAbsolutePercentageError,
@@ -422,22 +449,18 @@ def get(identifier: Any) -> Any:
     return serialization.resolve(identifier, "metric", _KNOWN)
 
 
-def resolve(identifier: Any, y_true_shape: tuple, y_pred_shape: tuple, loss: Any = None) -> Metric:
+def resolve(identifier: Any, y_true_shape: tuple, y_pred_shape: tuple) -> Metric:
     """Return the metric *object* for an identifier, under the name that it was asked for by.
 
-    "accuracy" ("acc") and "crossentropy" ("ce") are chosen by the shapes of targets and outputs. A ``loss``
-    that takes logits makes binary accuracy decide at 0, and cross-entropy take logits as well.
+    "accuracy" ("acc") and "crossentropy" ("ce") are chosen by the shapes of targets and outputs.
 
     >>> resolve("accuracy", (32,), (32, 10))
     <SparseCategoricalAccuracy name=accuracy>
     """
-    from_logits = bool(getattr(loss, "from_logits", False))
-    kind = target_kind(y_true_shape, y_pred_shape)
-    if identifier in ("accuracy", "acc"):
-        options = {"threshold": 0.0} if kind == "binary" and from_logits else {}
-        return _KNOWN[f"{kind}_accuracy"](name=identifier, **options)
-    if identifier in ("crossentropy", "ce"):
-        return _KNOWN[f"{kind}_crossentropy"](name=identifier, from_logits=from_logits)
+    if identifier in ("accuracy", "acc", "crossentropy", "ce"):
+        kind = target_kind(y_true_shape, y_pred_shape)
+        what = "accuracy" if identifier.startswith("acc") else "crossentropy"
+        return _KNOWN[f"{kind}_{what}"](name=identifier)
     metric = get(identifier)
     if not isinstance(metric, Metric):
         metric = MeanMetricWrapper(metric)

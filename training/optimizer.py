@@ -130,9 +130,7 @@ class Optimizer(Serializable, namespace="optimizers"):
         elif isinstance(value, numbers.Real) or getattr(value, "shape", None) == ():
             self._learning_rate = self.add_variable((), float(value), config.floatx(), "learning_rate")
         else:
-            raise ValueError(
-                f"learning_rate has to be a number, a schedule or a function; received {value!r}."
-            )
+            raise ValueError(f"learning_rate has to be a number, a schedule or a function; received {value!r}.")
 
     @property
     def variables(self) -> list[Variable]:
@@ -143,13 +141,9 @@ class Optimizer(Serializable, namespace="optimizers"):
         self, shape: Sequence[int], initializer: Any = 0.0, dtype: Any = None, name: str | None = None
     ) -> Variable:
         """Add state; ``initializer`` is a number, an array of ``shape``, "zeros" or "ones"."""
-        value = (
-            {"zeros": 0.0, "ones": 1.0}.get(initializer, 0.0) if isinstance(initializer, str) else initializer
-        )
+        value = {"zeros": 0.0, "ones": 1.0}.get(initializer, 0.0) if isinstance(initializer, str) else initializer
         dtype = dtype or config.floatx()
-        variable = Variable(
-            np.broadcast_to(np.asarray(value, dtype), shape), dtype, False, name or "variable"
-        )
+        variable = Variable(np.broadcast_to(np.asarray(value, dtype), shape), dtype, False, name or "variable")
         path, taken = f"{self.name}/{variable.name}", {known.path for known in self._variables}
         copies = (path if i == 0 else f"{path}_{i}" for i in range(len(taken) + 1))
         variable.path = next(candidate for candidate in copies if candidate not in taken)
@@ -163,9 +157,7 @@ class Optimizer(Serializable, namespace="optimizers"):
         path = f"{name}/{reference_variable.path}"
         return self.add_variable(reference_variable.shape, initializer, reference_variable.dtype, path)
 
-    def add_optimizer_variables(
-        self, variables: Sequence[Variable], name: Any, initializer: Any = 0.0
-    ) -> Any:
+    def add_optimizer_variables(self, variables: Sequence[Variable], name: Any, initializer: Any = 0.0) -> Any:
         """Add state beside each variable: a list for a name, or a tuple of lists for a list of names."""
         if isinstance(name, str):
             return [self.add_variable_from_reference(variable, name, initializer) for variable in variables]
@@ -232,14 +224,10 @@ class Optimizer(Serializable, namespace="optimizers"):
         if not grads:
             return
         if trainable_variables is None and not self.built:
-            raise ValueError(
-                "apply(grads) has to know the variables: pass them, or call build(variables) first."
-            )
+            raise ValueError("apply(grads) has to know the variables: pass them, or call build(variables) first.")
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
         if len(grads) != len(variables):
-            raise ValueError(
-                f"Expected one gradient per variable; received {len(grads)} for {len(variables)}."
-            )
+            raise ValueError(f"Expected one gradient per variable; received {len(grads)} for {len(variables)}.")
         if not self.built:
             self.build(variables)
         pairs = self._connected(grads, variables)

@@ -11,6 +11,7 @@ import numpy as np
 from ..core import Tensor, Variable, ops
 from ..layers import serialization
 from ..layers.serialization import deserialize, serialize, snake_case
+from .loss_scaling import LossScaleOptimizer
 from .optimizer import Optimizer
 
 
@@ -26,9 +27,7 @@ class SGD(Optimizer):
     0.8
     """
 
-    def __init__(
-        self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any
-    ):
+    def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any):
         super().__init__(learning_rate, **options)
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum has to lie in [0, 1]; received {momentum}.")
@@ -149,9 +148,7 @@ class AdamW(Adam):
     ):
         if weight_decay is None:
             raise ValueError("AdamW needs a weight_decay; without one it is Adam.")
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options
-        )
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options)
 
 
 class Adagrad(Optimizer):
@@ -493,6 +490,49 @@ class Muon(Optimizer):
         variable.assign_sub(m * rate / (ops.sqrt(v) + self.epsilon))
 
 
+class ScheduleFreeAdamW(Optimizer):
+    """Adam that needs no schedule: gradients are taken between a fast point and the mean of all its places.
+
+    Defazio et al., "The Road Less Scheduled" (2024). The variables are the points between; those of "momentum"
+    are the fast ones.
+
+    Args:
+        beta_1: how near to the mean gradients are taken.
+        beta_2: share of the old average of squared gradients in the new one.
+        warmup_steps: steps over which the learning rate rises.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.0025,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        warmup_steps: int = 0,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.warmup_steps = warmup_steps
+
+    def slots(self, variable: Variable) -> dict[str, Any]:
+        return {"momentum": variable.numpy(), "velocity": 0.0}
+
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
+        fast, velocity = self.state(variable)
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        if self.warmup_steps:
+            learning_rate = learning_rate * ops.minimum(step / self.warmup_steps, 1.0)
+        mean = (variable - (1 - self.beta_1) * fast) / self.beta_1
+        v = _average_in(velocity, ops.square(gradient), self.beta_2)
+        size = ops.sqrt(v / (1 - self.power_of(self.beta_2, variable))) + self.epsilon
+        new = fast.assign_sub(learning_rate * gradient / size)
+        mean = mean + (new - mean) / step
+        variable.assign((1 - self.beta_1) * new + self.beta_1 * mean)
+
+
 _CLASSES = [
     SGD,
     RMSprop,
@@ -507,6 +547,8 @@ _CLASSES = [
     Lion,
     Lamb,
     Muon,
+    ScheduleFreeAdamW,
+    LossScaleOptimizer,
 ]
 _KNOWN = {name.lower(): cls for cls in _CLASSES for name in (cls.__name__, snake_case(cls.__name__))}
 

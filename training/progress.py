@@ -66,9 +66,7 @@ class ProgressBar(Callback):
         self.close()
 
     def _text(self, logs: Any) -> str:
-        values = [
-            f"{name} {value:.4g}" for name, value in (logs or {}).items() if isinstance(value, (int, float))
-        ]
+        values = [f"{name} {value:.4g}" for name, value in (logs or {}).items() if isinstance(value, (int, float))]
         speed = self.params["feed"].samples / max(self._now - self._started, 1e-9)  # without the validation
         return ", ".join([*values, f"{speed:,.0f} samples/s"])
 

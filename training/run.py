@@ -9,6 +9,7 @@ from typing import Any
 from ..core import StateScope, Variable, random
 from .data import Feed
 from .optimizers import Optimizer
+from .utils import pack_x_y_sample_weight
 
 
 class Run:
@@ -71,7 +72,7 @@ class Run:
         variables = all_variables(self.model)
         if len(variables) < len(state["variables"]):  # some are made by the first step: take one, for nothing
             with StateScope():
-                self.model.train_step(self.feed.example())
+                self.model.train_step(pack_x_y_sample_weight(*self.feed.example()))
             variables = all_variables(self.model)
         if [v.shape for v in variables] != [value.shape for value in state["variables"]]:
             raise ValueError(

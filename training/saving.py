@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import io
 import json
 import os
 import re
@@ -22,6 +21,7 @@ import numpy as np
 
 from ..core import Tensor, Variable
 from ..core.errors import unknown
+from ..layers.layer import blank_weights
 from ..layers.serialization import custom_object_scope, deserialize, serialize
 
 FORMAT = 1
@@ -33,6 +33,20 @@ _CONFIG, _WEIGHTS, _OPTIMIZER, _STATE = (
 )
 _MAX_JSON = 256 << 20
 _MAX_HEADER = 100 << 20
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 class SavedFileError(ValueError):
@@ -49,9 +63,7 @@ def save_model(model: Any, path: Any, overwrite: bool = True, include_optimizer:
     """
     path = _target(path, overwrite)
     if not model.weights and not model.built:
-        raise ValueError(
-            f"Model '{model.name}' has no weights yet, so there is nothing to save: call it once first."
-        )
+        raise ValueError(f"Model '{model.name}' has no weights yet, so there is nothing to save: call it once first.")
     config = {
         "format": FORMAT,
         "model": serialize(model),
@@ -100,10 +112,8 @@ def load_model(path: Any, custom_objects: dict[str, Any] | None = None, compile:
     members = _read_archive(path, {_CONFIG, _WEIGHTS}, {_OPTIMIZER})
     config = _from_json(path, members[_CONFIG])
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise SavedFileError(
-            f"{path} is not a model file of format {FORMAT}: it may come from a newer version."
-        )
-    with _naming(path), custom_object_scope(custom_objects):
+        raise SavedFileError(f"{path} is not a model file of format {FORMAT}: it may come from a newer version.")
+    with naming(path), custom_object_scope(custom_objects), blank_weights():
         model = deserialize(config.get("model"))
         if not hasattr(model, "load_weights"):
             raise ValueError(f"it holds no model but {model!r:.80}")
@@ -111,11 +121,11 @@ def load_model(path: Any, custom_objects: dict[str, Any] | None = None, compile:
             model.build_as_before(deserialize(config["input"]))
         if compile and config.get("compile") is not None:
             _compile(model, deserialize(config["compile"]))
-    _assign(path, _named_weights(model), *_from_safetensors(path, members[_WEIGHTS]), skip_mismatch=False)
+    _assign(path, _named_weights(model), *from_safetensors(path, members[_WEIGHTS]), skip_mismatch=False)
     if model.compiled and _OPTIMIZER in members:
         model.optimizer.build(model.trainable_variables)
         targets = {variable.path: variable for variable in model.optimizer.variables}
-        _assign(path, targets, *_from_safetensors(path, members[_OPTIMIZER]), skip_mismatch=False)
+        _assign(path, targets, *from_safetensors(path, members[_OPTIMIZER]), skip_mismatch=False)
     return model
 
 
@@ -131,26 +141,33 @@ def save_weights(model: Any, path: Any, overwrite: bool = True) -> None:
 
 
 def load_weights(model: Any, path: Any, skip_mismatch: bool = False) -> None:
-    """Read weights from a safetensors file or a model file, by path.
+    """Read weights from a safetensors file, a model file, or a file of Keras or torch.
 
     Every weight of the model must be in the file, in its shape and dtype, and nothing else may be; otherwise
     nothing is changed. With ``skip_mismatch`` what does not fit is left out, with a warning. Numbers that
-    made names of layers unique ("dense_3") need not agree if the order of the layers does.
+    made names of layers unique ("dense_3") need not agree if the order of the layers does. In files of other
+    libraries floats may be of another precision; see :mod:`interop` for their names.
     """
     path = os.fspath(path)
     if not model.weights and not model.built:
-        raise ValueError(
-            f"Model '{model.name}' has no weights yet: call it on some data before load_weights()."
-        )
-    with open(path, "rb") as file:
-        data = file.read(8)
-        if data.startswith(b"\x89HDF"):
-            raise SavedFileError(f"{path} is an HDF5 file; expected safetensors or a model file of tenzoo.")
-        if data.startswith(b"PK"):
-            data = _read_archive(path, {_WEIGHTS}, {_CONFIG, _OPTIMIZER})[_WEIGHTS]
-        else:
-            data += file.read()
-    _assign(path, _named_weights(model), *_from_safetensors(path, data), skip_mismatch)
+        raise ValueError(f"Model '{model.name}' has no weights yet: call it on some data before load_weights().")
+    targets = _named_weights(model)
+    if _is_own(path):
+        data = _read_archive(path, {_WEIGHTS}, {_CONFIG, _OPTIMIZER})[_WEIGHTS]
+        arrays, order = from_safetensors(path, data)
+    else:
+        from .interop import read_foreign
+
+        arrays, order = read_foreign(model, targets, path)
+    _assign(path, targets, arrays, order, skip_mismatch)
+
+
+def _is_own(path: str) -> bool:
+    """Whether a file is a zip with weights as :func:`save_model` writes them."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with naming(path), zipfile.ZipFile(path) as archive:
+        return not any(name.endswith(("data.pkl", ".weights.h5")) for name in archive.namelist())
 
 
 def _named_weights(model: Any) -> dict[str, Variable]:
@@ -166,9 +183,7 @@ def _named_weights(model: Any) -> dict[str, Variable]:
     return named
 
 
-def _assign(
-    path: str, targets: dict[str, Variable], arrays: dict, order: list[str], skip_mismatch: bool
-) -> None:
+def _assign(path: str, targets: dict[str, Variable], arrays: dict, order: list[str], skip_mismatch: bool) -> None:
     """Give each target its array, all or none."""
     if set(targets) != set(arrays) and set(order) == set(arrays):
         plain, found = _without_numbers(list(targets)), _without_numbers(order)
@@ -177,9 +192,7 @@ def _assign(
             targets = dict(zip(plain, targets.values()))
     problems = [f"missing: {name}, {_spec(targets[name])}" for name in targets if name not in arrays]
     problems += [
-        f"unknown: {name}, {_spec(arrays[name])}{_near(name, targets)}"
-        for name in arrays
-        if name not in targets
+        f"unknown: {name}, {_spec(arrays[name])}{_near(name, targets)}" for name in arrays if name not in targets
     ]
     fitting = {}
     for name in targets.keys() & arrays.keys():
@@ -248,18 +261,14 @@ def write_state(path: str, state: Any) -> None:
 def read_state(path: str) -> Any:
     """Read what :func:`write_state` wrote; tuples come back as lists."""
     members = _read_archive(path, {_CONFIG, _STATE}, set())
-    arrays, _ = _from_safetensors(path, members[_STATE])
+    arrays, _ = from_safetensors(path, members[_STATE])
 
     def unpack(value: Any) -> Any:
         if isinstance(value, dict):
-            return (
-                arrays[value["$array"]]
-                if "$array" in value
-                else {key: unpack(item) for key, item in value.items()}
-            )
+            return arrays[value["$array"]] if "$array" in value else {key: unpack(item) for key, item in value.items()}
         return [unpack(item) for item in value] if isinstance(value, list) else value
 
-    with _naming(path):
+    with naming(path):
         return unpack(_from_json(path, members[_CONFIG]))
 
 
@@ -308,28 +317,36 @@ def _write_archive(path: str, members: dict[str, bytes]) -> None:
 
 def _read_archive(path: str, required: set[str], optional: set[str]) -> dict[str, bytes]:
     """Return the members of a zip that has these and no others."""
+    with open_archive(path) as archive:
+        names = archive.namelist()
+        if not required <= set(names) <= required | optional:
+            raise SavedFileError(
+                f"{path} is not the kind of file expected: it holds {sorted(names)[:10]}, expected "
+                f"{sorted(required)}" + (f" and perhaps {sorted(optional)}." if optional else ".")
+            )
+        return {name: archive.read(name) for name in names}
+
+
+@contextlib.contextmanager
+def open_archive(path: str) -> Iterator[zipfile.ZipFile]:
+    """Open a zip whose members are stored as they are, each once, under names that stay inside of it."""
     size = os.path.getsize(path)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             if len(set(names)) != len(names):
-                raise SavedFileError(
-                    f"{path} is damaged or hostile: it holds {sorted(names)}, some of them twice."
-                )
-            if not required <= set(names) <= required | optional:
-                raise SavedFileError(
-                    f"{path} is not the kind of file expected: it holds {sorted(names)[:10]}, expected "
-                    f"{sorted(required)}" + (f" and perhaps {sorted(optional)}." if optional else ".")
-                )
+                raise SavedFileError(f"{path} is damaged or hostile: it holds {sorted(names)}, some of them twice.")
             for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size or entry.flag_bits & 1:
                     raise SavedFileError(
                         f"{path} is damaged or hostile: {entry.filename} is compressed, encrypted, or larger "
                         "than the file."
                     )
-            return {name: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+                if entry.filename.startswith("/") or ".." in re.split(r"[/\\]", entry.filename):
+                    raise SavedFileError(f"{path} is hostile: its member {entry.filename!r} leads out of it.")
+            yield archive
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, KeyError) as error:
         if isinstance(error, SavedFileError):
             raise
         raise SavedFileError(f"{path} is truncated, damaged, or no tenzoo file: {error}") from error
@@ -342,12 +359,12 @@ def _to_json(value: Any) -> bytes:
 def _from_json(path: str, data: bytes) -> Any:
     if len(data) > _MAX_JSON:
         raise SavedFileError(f"{path} is damaged or hostile: its JSON has {len(data)} bytes.")
-    with _naming(path):
+    with naming(path):
         return json.loads(data)
 
 
 @contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
+def naming(path: str) -> Iterator[None]:
     """Let whatever goes wrong with the contents of a file name the file."""
     try:
         yield
@@ -366,9 +383,12 @@ def _to_safetensors(named: dict[str, Any]) -> bytes:
     return save(arrays, metadata={"order": json.dumps(list(named))})
 
 
-def _from_safetensors(path: str, data: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the arrays by name, and their names in the order in which they were written, if it is known."""
-    from safetensors.numpy import load
+def from_safetensors(path: str, data: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays by name, and their names in the order in which they were written, if it is known.
+
+    bfloat16 becomes float32.
+    """
+    from safetensors import deserialize as parse
 
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER):
@@ -376,7 +396,27 @@ def _from_safetensors(path: str, data: bytes) -> tuple[dict[str, np.ndarray], li
             f"{path} is truncated, damaged, or no safetensors file: its header would have {length} bytes, of "
             f"{len(data)}."
         )
-    with _naming(path):
-        header = json.loads(io.BytesIO(data).getbuffer()[8 : 8 + length].tobytes())
+    with naming(path):
+        header = json.loads(data[8 : 8 + length])
         order = json.loads(header.get("__metadata__", {}).get("order", "[]"))
-        return load(data), [str(name) for name in order]
+        arrays = {name: _array(name, part) for name, part in parse(data)}
+        return arrays, [str(name) for name in order]
+
+
+def from_bfloat16(data: bytes) -> np.ndarray:
+    """The values of little-endian bfloat16 as float32, which holds each of them exactly.
+
+    >>> from_bfloat16(bytes([0x80, 0x3F, 0x00, 0xC0])).tolist()
+    [1.0, -2.0]
+    """
+    return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def _array(name: str, part: dict[str, Any]) -> np.ndarray:
+    if part["dtype"] == "BF16":
+        values = from_bfloat16(part["data"])
+    elif part["dtype"] in _DTYPES:
+        values = np.frombuffer(part["data"], _DTYPES[part["dtype"]])
+    else:
+        raise ValueError(f"{name} has the dtype {part['dtype']}; known are BF16, {', '.join(_DTYPES)}")
+    return values.reshape(part["shape"])

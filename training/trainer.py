@@ -21,10 +21,10 @@ from .data import (
     first_sample,
     make_feed,
     split_for_validation,
-    unpack_x_y_sample_weight,
 )
 from .objectives import Objectives
 from .run import Run
+from .utils import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 
 class Trainer:
@@ -166,10 +166,7 @@ class Trainer:
             return None
         targets = [leaf.node.target for leaf in leaves]
         names = [getattr(target, "name", None) or target.__name__ for target in targets]
-        return [
-            name if names.count(name) == 1 else f"{name}_{names[:i].count(name)}"
-            for i, name in enumerate(names)
-        ]
+        return [name if names.count(name) == 1 else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names)]
 
     # Metrics
 
@@ -247,9 +244,7 @@ class Trainer:
         """
         self._require_compiled("fit")
         if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = split_for_validation(
-                x, y, sample_weight, validation_split
-            )
+            (x, y, sample_weight), validation_data = split_for_validation(x, y, sample_weight, validation_split)
         feed = make_feed(
             x,
             y,
@@ -261,9 +256,7 @@ class Trainer:
         )
         validation = None
         if validation_data is not None:
-            validation = _validation_feed(
-                validation_data, validation_batch_size or batch_size, validation_steps
-            )
+            validation = _validation_feed(validation_data, validation_batch_size or batch_size, validation_steps)
         self._prepare(feed)
         if validation is not None and self._objectives.built:
             validation.watch_targets(self._objectives.check, "y of the validation data")
@@ -284,6 +277,7 @@ class Trainer:
                     logs.update({f"val_{name}": value for name, value in results.items()})
                 run.epoch, run.step = epoch + 1, 0  # before the callbacks, one of which may save the state
                 run.callbacks.on_epoch_end(epoch, logs)
+            self.optimizer.finalize_variable_values()
             run.callbacks.on_train_end(dict(run.logs))
         finally:
             run.callbacks.close()
@@ -295,7 +289,7 @@ class Trainer:
             self.reset_metrics()
         run.callbacks.on_epoch_begin(run.epoch)
         run.settle()
-        for group in chunks(run.feed.epoch(run.step), self.steps_per_execution):
+        for group in chunks(run.feed.steps_of(run.step), self.steps_per_execution):
             run.callbacks.on_train_batch_begin(run.step)
             for batch in group:
                 logs = train_step(batch)
@@ -335,7 +329,7 @@ class Trainer:
         logs: dict[str, Any] = {}
         callbacks.on_test_begin()
         step = 0
-        for group in chunks(feed.epoch(), self.steps_per_execution):
+        for group in chunks(feed.steps_of(), self.steps_per_execution):
             callbacks.on_test_batch_begin(step)
             for batch in group:
                 results = test_step(batch)
@@ -362,7 +356,7 @@ class Trainer:
         batches: list = []
         try:
             hooks.on_predict_begin()
-            for step, batch in enumerate(feed.epoch()):
+            for step, batch in enumerate(feed.steps_of()):
                 hooks.on_predict_batch_begin(step)
                 outputs = pytree.map(np.asarray, predict_step(batch))
                 batches.append(outputs)
@@ -385,9 +379,7 @@ class Trainer:
         """Learn from one batch; return the loss and metrics since the last :meth:`reset_metrics`."""
         return self._on_batch(self.train_step, x, y, sample_weight, class_weight, return_dict)
 
-    def test_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
-    ) -> Any:
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Evaluate one batch; return the loss and metrics since the last :meth:`reset_metrics`."""
         return self._on_batch(self.test_step, x, y, sample_weight, None, return_dict)
 
@@ -395,13 +387,14 @@ class Trainer:
         """Return the outputs for one batch as numpy arrays."""
         batch = _single_batch(x)
         self._build_layers(batch[0])
-        return pytree.map(np.asarray, self._executable(self.predict_step)(batch))
+        return pytree.map(np.asarray, self._executable(self.predict_step)(pack_x_y_sample_weight(*batch)))
 
     def _on_batch(self, step: Callable, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool):
         self._require_compiled(step.__name__.replace("step", "on_batch"))
         feed = _batch_feed(x, y, sample_weight, class_weight)
         self._prepare(feed, training=step == self.train_step)
-        logs = as_floats(self._executable(step)(feed.example()))
+        batch = pack_x_y_sample_weight(*feed.example())
+        logs = as_floats(self._executable(step)(batch))
         return logs if as_dict else as_list(logs)
 
     # What comes before the first step
@@ -539,9 +532,7 @@ def _is_due(epoch: int, frequency: int | Collection[int]) -> bool:
 def as_floats(logs: dict[str, Any]) -> dict[str, Any]:
     """Turn the scalar tensors of the logs into Python numbers, other tensors into arrays."""
     if not isinstance(logs, dict):
-        raise TypeError(
-            f"A step has to return its logs as a dict of scalars; received {type(logs).__name__}."
-        )
+        raise TypeError(f"A step has to return its logs as a dict of scalars; received {type(logs).__name__}.")
     return {
         name: value.item()
         if getattr(value, "size", 0) == 1

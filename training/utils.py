@@ -108,9 +108,7 @@ def pad_sequences(
     try:
         longest = max((len(sequence) for sequence in sequences), default=0)
     except TypeError:
-        raise ValueError(
-            "pad_sequences expects a list of sequences; received something without length."
-        ) from None
+        raise ValueError("pad_sequences expects a list of sequences; received something without length.") from None
     maxlen = longest if maxlen is None else maxlen
     inner = next((np.shape(sequence)[1:] for sequence in sequences if len(sequence)), ())
     result = np.full((len(sequences), maxlen, *inner), value, dtype)
@@ -136,9 +134,10 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
     """
     if not isinstance(data, (tuple, list)):
         return data, None, None
-    if len(data) > 3:
+    if not 1 <= len(data) <= 3:
         raise ValueError(
-            f"Expected x, (x, y) or (x, y, sample_weight) as a batch; received {len(data)} parts."
+            "A batch is x, (x,), (x, y) or (x, y, sample_weight); received a "
+            f"{type(data).__name__} of {len(data)}. Several inputs have to be grouped: ((x1, x2), y)."
         )
     x, y, sample_weight = (*data, None, None, None)[:3]
     return x, y, sample_weight
@@ -146,7 +145,7 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
     """Put a batch together, as :func:`unpack_x_y_sample_weight` takes it apart."""
-    if y is None:
+    if y is None and sample_weight is None:
         return (x,) if isinstance(x, (tuple, list)) else x
     return (x, y) if sample_weight is None else (x, y, sample_weight)
 

@@ -100,13 +100,12 @@ class Expressions:
             if at != self._results[node]:
                 raise Unfusable
             return Row(node)
-        if node not in self._own:
-            buffer = self._stored(tensor)
-            if buffer is not None:
-                return Load(buffer, tensor.dtype, linear(at, tensor.shape))
         name = node.op.name
-        if name in ALIASES:
+        if name in ALIASES:  # first of all: what it stands for may be computed right here
             return self.value(node.inputs[tensor.index], at)
+        buffer = self._elsewhere(tensor)
+        if buffer is not None:
+            return Load(buffer, tensor.dtype, linear(at, tensor.shape))
         if name in _MOVES:
             return self._moved(node, tensor.index, at)
         if name == "gather":
@@ -115,11 +114,18 @@ class Expressions:
             raise Unfusable
         return Apply(node, tuple(self.value(v, _broadcast(v.shape, at)) for v in node.inputs))
 
+    def _elsewhere(self, value: Tensor) -> Any:
+        """The buffer of a value that is in memory before this kernel runs; None for what is computed here."""
+        base = value
+        while base._array is None and (base.node.op.name in ALIASES or base.node.op.name == "reshape"):
+            base = base.node.inputs[base.index if base.node.op.name in ALIASES else 0]
+        return None if base._array is None and base.node in self._own else self._stored(value)
+
     def _moved(self, node: Node, output: int, at: tuple[Affine, ...]) -> Expression:
         source = node.inputs[0]
         if node.op.name == "reshape":
             position = linear(at, node.specs[0].shape)
-            buffer = None if source._array is not None or source.node in self._own else self._stored(source)
+            buffer = self._elsewhere(source)
             if buffer is not None:
                 return Load(buffer, source.dtype, position)
             return self.value(source, _reshaped(at, node.specs[0].shape, source.shape))
@@ -130,7 +136,7 @@ class Expressions:
 
     def _gathered(self, node: Node, at: tuple[Affine, ...]) -> Expression:
         source, *indices = node.inputs
-        buffer = self._stored(source)
+        buffer = self._elsewhere(source)
         if buffer is None:
             raise Unfusable
         rank = indices[0].ndim

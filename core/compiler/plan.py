@@ -298,7 +298,7 @@ class Plan:
             self._give_up_home(node)
         try:
             self.steps.extend(self._kernels(group, False))
-        except (Unfusable, NotAffine):
+        except (Unfusable, NotAffine, InPlace):
             self._separately(group)
 
     def _give_up_home(self, node: Node) -> None:

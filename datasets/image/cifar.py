@@ -106,8 +106,7 @@ def _read_python(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"{pixels.shape} pixels and {labels.shape} labels")
     except Exception as error:  # a hostile or damaged pickle can fail in any way
         raise DataError(
-            f"{path} is no batch of {layout.name} in the Python form, or damaged: "
-            f"{type(error).__name__}: {error}"
+            f"{path} is no batch of {layout.name} in the Python form, or damaged: {type(error).__name__}: {error}"
         ) from error
     return pixels, _checked(path, labels, layout)
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from ..errors import DataError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by number of channels
+
 
 def decode_image(
-    path: str | os.PathLike, size: int | tuple[int, int] | None = None, channels: int = 3
+    path: str | os.PathLike | BinaryIO, size: int | tuple[int, int] | None = None, channels: int = 3
 ) -> np.ndarray:
-    """Return an image file as unsigned bytes (height, width, channels).
+    """Return an image file, by path or opened, as unsigned bytes (height, width, channels).
 
     ``size`` is (height, width), or one number for both; the image is stretched to it (bilinear,
     antialiased). ``channels`` is 1 (grey), 3 (RGB) or 4 (RGB and opacity). The orientation in the EXIF data
@@ -23,10 +29,9 @@ def decode_image(
     Raises:
         DataError: names a file that is missing, no image, truncated, or larger than Pillow's limit.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    if channels not in modes:
+    if channels not in MODES:
         raise ValueError(f"channels must be 1, 3 or 4, received {channels!r}.")
     try:
         with Image.open(path) as image:
@@ -36,15 +41,21 @@ def decode_image(
                     f"{image.width} × {image.height} pixels may be a decompression bomb; "
                     "raise PIL.Image.MAX_IMAGE_PIXELS if they are not"
                 )
-            image = _eight_bits(ImageOps.exif_transpose(image)).convert(modes[channels])
+            image = standard_image(image, channels)
             if size is not None:
                 height, width = (size, size) if isinstance(size, int) else size
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
     except Exception as error:  # decoders fail in many ways on damaged files: SyntaxError, struct.error, …
-        raise DataError(
-            f"The image {os.fspath(path)} cannot be read: {type(error).__name__}: {error}"
-        ) from error
+        name = path if isinstance(path, (str, os.PathLike)) else getattr(path, "name", "given as bytes")
+        raise DataError(f"The image {name} cannot be read: {type(error).__name__}: {error}") from error
     return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def standard_image(image: Image.Image, channels: int = 3) -> Image.Image:
+    """Return a Pillow image upright, with 1, 3 or 4 channels of 8 bits."""
+    from PIL import ImageOps
+
+    return _eight_bits(ImageOps.exif_transpose(image)).convert(MODES[channels])
 
 
 def _eight_bits(image):

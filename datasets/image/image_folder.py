@@ -68,9 +68,7 @@ def image_folder(
 def _classes(root: Path) -> dict[str, list[Path]]:
     """Return the image files of each class folder."""
     if not root.is_dir():
-        raise DataError(
-            f"image_folder() needs a folder with a subfolder for each class; there is no folder {root}."
-        )
+        raise DataError(f"image_folder() needs a folder with a subfolder for each class; there is no folder {root}.")
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise DataError(f"image_folder() needs a subfolder for each class; {root} has no subfolder.")

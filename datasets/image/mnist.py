@@ -28,9 +28,7 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             return _parse_idx(file, axes)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise DataError(
-            f"{path} is no IDX file of unsigned bytes with {axes} axes, or damaged: {error}"
-        ) from error
+        raise DataError(f"{path} is no IDX file of unsigned bytes with {axes} axes, or damaged: {error}") from error
 
 
 def _parse_idx(file: IO[bytes], axes: int) -> np.ndarray:
@@ -56,8 +54,7 @@ def _read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, 28, 28) and labels (n,) from the four published files, gzipped or not."""
     prefix = "train" if split == "train" else "t10k"
     image_path, label_path = (
-        find(folder, f"{prefix}-{name}.gz", f"{prefix}-{name}")
-        for name in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        find(folder, f"{prefix}-{name}.gz", f"{prefix}-{name}") for name in ("images-idx3-ubyte", "labels-idx1-ubyte")
     )
     images, labels = read_idx(image_path, 3), read_idx(label_path, 1)
     if images.shape[1:] != (28, 28) or len(images) != len(labels):

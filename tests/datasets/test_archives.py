@@ -56,9 +56,7 @@ def test_zip(tmp_path):
     assert (tmp_path / "out" / "empty").is_dir()
 
 
-@pytest.mark.parametrize(
-    "suffix, compress", [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
-)
+@pytest.mark.parametrize("suffix, compress", [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
 def test_a_single_file(tmp_path, suffix, compress):
     (tmp_path / f"data.csv{suffix}").write_bytes(compress(b"1,2"))
     assert contents(unpack(tmp_path / f"data.csv{suffix}", tmp_path / "out")) == {"data.csv": b"1,2"}
@@ -81,9 +79,7 @@ def test_no_way_out(tmp_path, make, name):
     refused(archive, tmp_path, "outside")
 
 
-@pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
-)
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_no_links_or_devices_in_tar(tmp_path, kind):
     refused(make_tar(tmp_path / "x", [("good", b"1"), ("bad", (kind, "good"))]), tmp_path, "link or a device")
 

@@ -18,9 +18,7 @@ HALF = len(CONTENT) // 2
 
 
 def get(*servers, checksum=MD5, timeout=5.0):
-    return fetch(
-        "some", (File("data.bin", tuple(server.address for server in servers), checksum),), timeout=timeout
-    )
+    return fetch("some", (File("data.bin", tuple(server.address for server in servers), checksum),), timeout=timeout)
 
 
 def content(cache):
@@ -104,10 +102,7 @@ def test_the_error_lists_what_was_wrong_with_each_address(serve, cache):
     with pytest.raises(FetchError) as caught:
         get(first, second)
     message = str(caught.value)
-    assert (
-        f"{first.address}: the {len(CONTENT) - 1} bytes received do not have the published checksum"
-        in message
-    )
+    assert f"{first.address}: the {len(CONTENT) - 1} bytes received do not have the published checksum" in message
     assert f"{second.address}: the server answered 404" in message and "data_dir" in message
     assert leftovers(cache) == set()
 

@@ -37,9 +37,7 @@ def test_mnist(tmp_path, name, form):
     write_mnist(tmp_path, **form)
     write_mnist(tmp_path, GREY[:2], DIGITS[:2], prefix="t10k", **form)
     (x, y), (x_test, y_test) = datasets.info(name).load_data(tmp_path)
-    assert (
-        (x == GREY).all() and (y == DIGITS).all() and (x_test == GREY[:2]).all() and (y_test == [3, 1]).all()
-    )
+    assert (x == GREY).all() and (y == DIGITS).all() and (x_test == GREY[:2]).all() and (y_test == [3, 1]).all()
     x[0] = 0  # the arrays are the user's own
     (image, label), *_ = datasets.load(name, "test", data_dir=str(tmp_path))
     assert (image == GREY[0]).all() and label == 3
@@ -176,11 +174,7 @@ def py2_array(array, dtype=b"u1"):
     return (
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85" + py2_text(b"b") + b"tR"
         b"(K\x01(" + b"".join(b"J" + struct.pack("<i", length) for length in array.shape) + b"t"
-        b"cnumpy\ndtype\n("
-        + py2_text(dtype)
-        + b"K\x00K\x01tR(K\x03"
-        + py2_text(b"|")
-        + b"NNNJ\xff\xff\xff\xff"
+        b"cnumpy\ndtype\n(" + py2_text(dtype) + b"K\x00K\x01tR(K\x03" + py2_text(b"|") + b"NNNJ\xff\xff\xff\xff"
         b"J\xff\xff\xff\xffK\x00tb\x89" + py2_text(array.tobytes()) + b"tb"
     )
 

@@ -105,9 +105,7 @@ def test_palette_and_opacity(tmp_path):
     opaque = picture().convert("RGBA")
     opaque.putalpha(7)
     path = saved(tmp_path, opaque, "y.png")
-    assert (decode_image(path) == (200, 100, 50)).all() and (
-        decode_image(path, channels=4)[..., 3] == 7
-    ).all()
+    assert (decode_image(path) == (200, 100, 50)).all() and (decode_image(path, channels=4)[..., 3] == 7).all()
 
 
 def test_sixteen_bits(tmp_path):
@@ -143,9 +141,7 @@ def test_orientation(tmp_path):
 
 def test_a_decompression_bomb(tmp_path):
     def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     warned = pytest.warns(Image.DecompressionBombWarning)
     for side, expected in (
@@ -153,9 +149,7 @@ def test_a_decompression_bomb(tmp_path):
         (60_000, contextlib.nullcontext()),
     ):
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
-        (tmp_path / "x.png").write_bytes(
-            b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-        )
+        (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
         with expected, pytest.raises(DataError, match="bomb"):
             decode_image(tmp_path / "x.png")
 

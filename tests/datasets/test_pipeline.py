@@ -323,9 +323,7 @@ def test_resuming_does_not_make_what_it_skips():
     next(numbers(3).repeat().iterate(0, position=10**9))  # would take minutes otherwise
 
 
-@pytest.mark.parametrize(
-    "state", [{}, {"epoch": 0}, {"epoch": -1, "position": 0}, {"epoch": 0, "position": "1"}, None]
-)
+@pytest.mark.parametrize("state", [{}, {"epoch": 0}, {"epoch": -1, "position": 0}, {"epoch": 0, "position": "1"}, None])
 def test_states_that_are_none(state):
     with pytest.raises(ValueError, match="state of a dataset"):
         numbers().load_state_dict(state)

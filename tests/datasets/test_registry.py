@@ -60,9 +60,7 @@ def test_the_synthetic_twin_can_be_learnt_from_other_samples(name):
 
 
 def test_the_synthetic_twin_goes_by_its_seed():
-    first, again, other = (
-        datasets.mnist.arrays("train", "synthetic", size=20, seed=seed)[0] for seed in (1, 1, 2)
-    )
+    first, again, other = (datasets.mnist.arrays("train", "synthetic", size=20, seed=seed)[0] for seed in (1, 1, 2))
     assert (first == again).all() and (first != other).any()
 
 
@@ -126,8 +124,6 @@ def test_another_seed_holds_out_other_digits():
 
 def test_digits_load_as_a_dataset():
     dataset = datasets.load("digits", "train")
-    assert (
-        isinstance(dataset, Dataset) and len(dataset) == 1438 and dataset.class_names == tuple("0123456789")
-    )
+    assert isinstance(dataset, Dataset) and len(dataset) == 1438 and dataset.class_names == tuple("0123456789")
     with pytest.raises(ValueError, match="comes with the library"):
         datasets.load("digits", data_dir="somewhere")

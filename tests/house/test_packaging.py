@@ -108,5 +108,5 @@ def test_version_is_said_once(pyproject):
 
 def test_all_extra_holds_every_optional_feature(pyproject):
     extras = pyproject["project"]["optional-dependencies"]
-    assert set(extras) == {"audio", "rl", "all", "test", "parity", "bench"}
-    assert extras["all"] == ["tenzoo[audio,rl]"]
+    assert set(extras) == {"audio", "rl", "hdf5", "tensorboard", "all", "test", "parity", "bench"}
+    assert extras["all"] == ["tenzoo[audio,rl,hdf5,tensorboard]"]

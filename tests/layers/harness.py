@@ -46,7 +46,8 @@ def run_layer_test(
     if expected_weights is not None:
         assert len(layer.weights) == expected_weights
     paths = [variable.path for variable in layer.variables]
-    assert len(set(paths)) == len(paths) and all(path.startswith(f"{layer.name}/") for path in paths)
+    assert len(set(paths)) == len(paths)
+    assert all(weight.path.startswith(f"{layer.name}/") for weight in layer.weights)
     assert set(layer.trainable_weights) <= set(layer.weights) <= set(layer.variables)
 
     _check_trace(layer, data, call_kwargs)
@@ -78,7 +79,7 @@ def _check_trace(layer, data, call_kwargs):
     for training in (False, True):
 
         def call(x, training=training):
-            return layer(x, training=training, **call_kwargs)
+            return layer(x, **{**call_kwargs, "training": training})
 
         before = [np.array(variable) for variable in layer.variables]
         eager = call(data)
@@ -98,13 +99,14 @@ def _check_functional(layer, data, call_kwargs):
         return Input(leaf.shape[1:], dtype="float32" if leaf.dtype.kind == "f" else leaf.dtype)
 
     eager = layer(data, **call_kwargs)
-    inputs, options = pytree.map(declare, (data, call_kwargs))
-    outputs = layer(inputs, **options)
+    tensors = {name: value for name, value in call_kwargs.items() if not isinstance(value, bool)}
+    inputs, options = pytree.map(declare, (data, tensors))
+    outputs = layer(inputs, **{**call_kwargs, **options})
     shapes = pytree.map(lambda leaf: (None, *leaf.shape[1:]), eager)
     assert pytree.map(lambda leaf: leaf.shape, outputs) == shapes
     assert pytree.map(lambda leaf: leaf.dtype, outputs) == pytree.map(lambda leaf: leaf.dtype, eager)
-    _assert_close(Model((inputs, options), outputs)((data, call_kwargs)), eager)
-    if not call_kwargs:
+    _assert_close(Model((inputs, options), outputs)((data, tensors)), eager)
+    if not call_kwargs.keys() - {"training"}:
         input_shape = pytree.map(lambda leaf: (None, *np.shape(leaf)[1:]), data)
         assert layer.compute_output_shape(input_shape) == shapes
 
@@ -120,10 +122,23 @@ def _check_config(layer, data, call_kwargs):
     _assert_close(again(data, **call_kwargs), layer(data, **call_kwargs))
 
 
+def _with_dtype(layer, dtype):
+    """A layer of the same config, but that it and the layers inside compute in ``dtype``."""
+
+    def changed(config):
+        if isinstance(config, list):
+            return [changed(item) for item in config]
+        if not isinstance(config, dict):
+            return config
+        return {key: dtype if key == "dtype" else changed(item) for key, item in config.items()}
+
+    return serialization.deserialize(changed(serialization.serialize(layer)))
+
+
 def _check_dtype(layer, data, call_kwargs):
     """Weights and float outputs have the dtype that was asked for, whatever the inputs'."""
     for dtype in ("float64", "float16"):
-        other = type(layer).from_config({**layer.get_config(), "dtype": dtype})
+        other = _with_dtype(layer, dtype)
         output = other(data, **call_kwargs)
         assert {weight.dtype.name for weight in other.trainable_weights} <= {dtype}
         assert {leaf.dtype.name for leaf in pytree.flatten(output) if leaf.dtype.kind == "f"} <= {dtype}
@@ -131,7 +146,7 @@ def _check_dtype(layer, data, call_kwargs):
 
 def _check_gradient(layer, data, call_kwargs, step=1e-5):
     """Along a random direction of inputs and weights, the gradient is the slope of finite differences."""
-    exact = type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+    exact = _with_dtype(layer, "float64")
     exact(data, **call_kwargs)
     exact.set_weights(layer.get_weights())
     generator = np.random.default_rng(1)

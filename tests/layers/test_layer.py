@@ -19,9 +19,7 @@ class Scale(layers.Layer):
         self.start = start
 
     def build(self, input_shape):
-        self.factor = self.add_weight(
-            (input_shape[-1],), layers.initializers.Constant(self.start), name="factor"
-        )
+        self.factor = self.add_weight((input_shape[-1],), layers.initializers.Constant(self.start), name="factor")
 
     def call(self, inputs, training=False):
         self.was_training = training
@@ -106,6 +104,23 @@ def test_training_flag_argument_outer_call_default():
     assert scale.was_training is True
     scale(inputs=X)
     assert scale.was_training is False
+
+
+def test_a_layer_may_take_itself_to_be_in_training():
+    class Augment(Scale):
+        def call(self, inputs, training=True):
+            return super().call(inputs, training)
+
+    layer = Augment()
+    layer(X)
+    assert layer.was_training is True
+    layer(X, training=False)
+    assert layer.was_training is False
+    model = layers.Sequential([layer])
+    model(X)
+    assert layer.was_training is True
+    model(X, training=False)
+    assert layer.was_training is False
 
 
 def test_weights_made_while_tracing_are_real():
@@ -512,3 +527,26 @@ def test_freezing_reaches_shared_and_circular_layers():
 def test_unknown_extents_in_errors():
     with pytest.raises(ShapeError, match=r"96 stands for extents that are not known yet"):
         layers.Concatenate()([layers.Input((2, 3)), layers.Input((4, 3))])
+
+
+def test_a_subclass_may_pass_on_weight_options_or_leave_them():
+    class Ones(layers.Dense):
+        def __init__(self, units, **options):
+            super().__init__(units, kernel_initializer="ones", **options)
+
+    layer = Ones(2)
+    layer(np.zeros((1, 3)))
+    np.testing.assert_array_equal(layer.kernel, 1.0)
+    np.testing.assert_array_equal(layer.bias, 0.0)
+
+
+def test_blank_weights_start_as_zeros():
+    from tenzoo.layers.layer import blank_weights
+
+    with blank_weights():
+        layer = layers.BatchNormalization()
+        layer.build((None, 3))
+    assert all(not np.any(np.asarray(weight)) for weight in layer.weights)
+    later = layers.BatchNormalization()
+    later.build((None, 3))
+    np.testing.assert_array_equal(later.gamma, 1.0)

@@ -248,12 +248,13 @@ def test_summary():
     text = lines(two_towers(), show_trainable=True)
     assert "Connected to" in text and "Trainable" in text and "subtract (op)" in text
     assert text.count("│ 15 ") == 1  # a shared layer counts once
-    assert "not built" in lines(Residual(2))
+    own = Residual(2)
+    assert "not built" in lines(own)
+    own(X[:, :2])
+    assert "(None, 2)" in lines(own) and "?" not in lines(own)
     assert max(map(len, lines(stack, line_length=60).splitlines())) == 60
     outer = Input((4,))
-    assert "└ last (Dense)" in lines(
-        Model(outer, Sequential([Dense(2, name="last")])(outer)), expand_nested=True
-    )
+    assert "└ last (Dense)" in lines(Model(outer, Sequential([Dense(2, name="last")])(outer)), expand_nested=True)
 
 
 # Errors
@@ -265,9 +266,7 @@ def test_errors_of_models():
         model({"a": X})
     with pytest.raises(ValueError, match="Expected 2 inputs"):
         model([X])
-    with pytest.raises(
-        ShapeError, match=r"Input 'b' expects shape \(None, 4\); received \(3, 5\)(?s:.*)'towers'"
-    ):
+    with pytest.raises(ShapeError, match=r"Input 'b' expects shape \(None, 4\); received \(3, 5\)(?s:.*)'towers'"):
         model({"a": X, "b": np.ones((3, 5))})
     with pytest.raises(ValueError, match=r"Unknown layer 'shred'\. Did you mean 'shared'"):
         model.get_layer("shred")

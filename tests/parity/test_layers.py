@@ -16,6 +16,11 @@ pytestmark = pytest.mark.slow
 
 INTEGERS = np.array([[1, 0, 3], [4, 2, 0]], "int32")
 MASK = np.array([[True, True, False], [True, False, False]])
+RGB, PIXELS = (2, 4, 5, 3), np.random.default_rng(2).uniform(size=(2, 4, 5, 3)).astype("float32")
+BYTES = np.random.default_rng(2).integers(0, 255, (2, 4, 5, 3)).astype("uint8")
+QUERY, VALUE = (2, 3, 5), np.random.default_rng(1).normal(size=(2, 4, 5)).astype("float32")
+SEEN = np.random.default_rng(1).uniform(size=(2, 3, 4)) < 0.7
+STATE = np.array([[0.1, -0.2, 0.3], [0.4, 0.5, -0.6]], "float32")
 IMAGE, VOLUME, SERIES = (2, 7, 6, 4), (2, 5, 4, 3, 2), (2, 7, 4)
 FEATURES = np.array([[1.0, 5.0], [3.0, 2.0], [0.0, 2.5]], "float32")
 
@@ -92,7 +97,85 @@ CASES = [
     ("Dot", {"axes": -1, "normalize": True}, [(2, 3), (2, 3)], {}),
     ("Rescaling", {"scale": 2.0, "offset": 1.0}, (2, 3), {}),
     ("Normalization", {"mean": [1.0, 2.0], "variance": [4.0, 1.0]}, FEATURES, {}),
+    ("SimpleRNN", {"units": 3}, SERIES, {}),
+    ("SimpleRNN", {"units": 3, "use_bias": False, "activation": "relu"}, (2, 3, 4), {"mask": MASK}),
+    ("LSTM", {"units": 3, "return_sequences": True, "return_state": True}, SERIES, {}),
+    ("LSTM", {"units": 3, "go_backwards": True, "return_sequences": True}, (2, 3, 4), {"mask": MASK}),
+    ("LSTM", {"units": 3, "recurrent_activation": "hard_sigmoid"}, SERIES, {"initial_state": [STATE, STATE]}),
+    ("GRU", {"units": 3, "return_sequences": True}, SERIES, {}),
+    ("GRU", {"units": 3, "reset_after": False, "go_backwards": True}, (2, 3, 4), {"mask": MASK}),
+    ("GRU", {"units": 3, "use_bias": False, "return_state": True}, SERIES, {"initial_state": [STATE]}),
+    (
+        "LSTM",
+        {"units": 3, "return_sequences": True, "zero_output_for_mask": True},
+        (2, 3, 4),
+        {"mask": MASK},
+    ),
+    (
+        "RNN",
+        {"cell": lambda m: [m.LSTMCell(4), m.GRUCell(3)], "return_state": True},
+        (2, 3, 4),
+        {"mask": MASK},
+    ),
+    ("RNN", {"cell": lambda m: m.SimpleRNNCell(3), "return_sequences": True}, SERIES, {}),
+    ("Bidirectional", {"layer": lambda m: m.LSTM(3, return_sequences=True)}, (2, 3, 4), {"mask": MASK}),
+    ("Bidirectional", {"layer": lambda m: m.GRU(3, return_state=True), "merge_mode": None}, SERIES, {}),
+    ("Bidirectional", {"layer": lambda m: m.SimpleRNN(3), "merge_mode": "ave"}, (2, 3, 4), {"mask": MASK}),
+    ("ConvLSTM1D", {"filters": 2, "kernel_size": 3, "padding": "same", "strides": 2}, (2, 3, 6, 2), {}),
+    ("ConvLSTM2D", {"filters": 2, "kernel_size": 2, "return_sequences": True}, (2, 3, 5, 4, 1), {}),
+    ("ConvLSTM3D", {"filters": 2, "kernel_size": 2, "return_state": True}, (1, 2, 3, 3, 3, 1), {}),
+    ("TimeDistributed", {"layer": lambda m: m.Conv1D(3, 2)}, (2, 3, 5, 4), {}),
+    ("EinsumDense", {"equation": "abc,cde->abde", "output_shape": (None, 2, 4), "bias_axes": "e"}, (2, 3, 5), {}),
+    ("EinsumDense", {"equation": "ab...,bc->ac...", "output_shape": 4, "bias_axes": "c"}, (2, 3, 5), {}),
+    ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3}, QUERY, {"value": VALUE, "use_causal_mask": True}),
+    (
+        "MultiHeadAttention",
+        {"num_heads": 2, "key_dim": 3, "value_dim": 4, "output_shape": 6, "use_bias": False},
+        QUERY,
+        {"value": VALUE, "key": VALUE[..., :4], "value_mask": SEEN[:, 0], "return_attention_scores": True},
+    ),
+    ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3}, QUERY, {"value": VALUE, "attention_mask": SEEN}),
+    ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3}, IMAGE, {"value": VALUE[:, None]}),
+    ("GroupQueryAttention", {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}, QUERY, {"value": VALUE}),
+    ("Attention", {"use_scale": True}, [(2, 3, 5), (2, 4, 5)], {"mask": [MASK, None], "use_causal_mask": True}),
+    ("Attention", {"score_mode": "concat"}, [(2, 3, 5), (2, 4, 6), (2, 4, 5)], {"return_attention_scores": True}),
+    ("AdditiveAttention", {}, [(2, 3, 5), (2, 3, 5)], {"mask": [None, MASK]}),
+    ("GroupNormalization", {"groups": 2}, IMAGE, {}),
+    ("GroupNormalization", {"groups": -1, "axis": 1, "center": False}, (2, 3, 4), {}),
+    ("RMSNormalization", {}, (2, 3, 4), {}),
+    ("UnitNormalization", {"axis": [1, 2]}, (2, 3, 4), {}),
+    ("AdaptiveAveragePooling2D", {"output_size": (2, 3)}, IMAGE, {}),
+    ("AdaptiveMaxPooling1D", {"output_size": 3}, SERIES, {}),
+    ("ActivityRegularization", {"l1": 0.1}, (2, 3), {}),
+    ("CategoryEncoding", {"num_tokens": 5, "output_mode": "count"}, INTEGERS, {}),
+    ("Discretization", {"bin_boundaries": [-0.5, 0.0, 0.5]}, (2, 3), {}),
+    ("Resizing", {"height": 3, "width": 4}, IMAGE, {}),
+    ("Resizing", {"height": 5, "width": 5, "interpolation": "bicubic", "crop_to_aspect_ratio": True}, IMAGE, {}),
+    ("CenterCrop", {"height": 3, "width": 2}, IMAGE, {}),
+    ("CenterCrop", {"height": 8, "width": 4}, IMAGE, {}),
+    ("RandomBrightness", {"factor": (0.1, 0.1), "value_range": (0, 1)}, IMAGE, {"training": True}),
+    ("RandomTranslation", {"height_factor": (0.3, 0.3), "width_factor": (-0.2, -0.2)}, IMAGE, {"training": True}),
+    ("RandomRotation", {"factor": (0.1, 0.1), "fill_mode": "constant"}, IMAGE, {"training": True}),
+    ("RandomZoom", {"height_factor": (0.3, 0.3), "width_factor": (-0.2, -0.2)}, IMAGE, {"training": True}),
+    ("STFTSpectrogram", {"frame_length": 8, "frame_step": 3, "mode": "angle"}, (2, 30, 2), {}),
+    ("STFTSpectrogram", {"frame_length": 6, "mode": "psd", "padding": "same"}, (2, 30, 1), {}),
+    ("MelSpectrogram", {"fft_length": 16, "sequence_stride": 8, "num_mel_bins": 3}, (2, 64), {}),
+    ("RandomColorDegeneration", {"factor": (0.4, 0.4), "value_range": (-9, 9)}, RGB, {"training": True}),
+    ("RandomSharpness", {"factor": (0.9, 0.9), "value_range": (-99, 99)}, IMAGE, {"training": True}),
+    ("RandomPosterization", {"factor": (3, 3)}, BYTES, {"training": True}),
+    ("Solarization", {}, BYTES, {"training": True}),
+    ("AutoContrast", {}, BYTES, {"training": True}),
+    ("RandomInvert", {"factor": (1.0, 1.0)}, BYTES, {"training": True}),
+    ("RandomSaturation", {"factor": (0.4, 0.4), "value_range": (0, 1)}, PIXELS, {"training": True}),
+    ("ReversibleEmbedding", {"input_dim": 5, "output_dim": 4, "logit_soft_cap": 2.0}, (2, 3, 4), {"reverse": True}),
+    ("ReversibleEmbedding", {"input_dim": 5, "output_dim": 4}, INTEGERS, {}),
 ]
+
+
+def _make(module, name, arguments):
+    """The layer of a module; arguments that are functions make layers of the module."""
+    arguments = {key: value(module) if callable(value) else value for key, value in arguments.items()}
+    return getattr(module, name)(**arguments)
 
 
 def _data(inputs, generator):
@@ -110,12 +193,18 @@ def _keras_results(layer, data, options, cotangent):
     def loss(inputs, weights):
         inputs = pytree.map(lambda x, given, f: x if f else given, inputs, data, floats)
         output, state = layer.stateless_call(weights, fixed, inputs, **options)
-        return (output * cotangent).sum(), (output, state)
+        return _inner(output, cotangent), (output, state)
 
     inputs = pytree.map(lambda leaf: leaf.astype("float32"), data)
     (_, (output, state)), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(inputs, trained)
     inputs = [g for g, f in zip(pytree.flatten(gradients[0]), pytree.flatten(floats)) if f]
+    weights = [variable for variable in layer.non_trainable_variables if "seed_generator" not in variable.path]
+    state = [s for s, v in zip(state, layer.non_trainable_variables) if any(v is w for w in weights)]
     return output, [*inputs, *gradients[1]], state
+
+
+def _inner(output, cotangent):
+    return sum((o * c).sum() for o, c in zip(pytree.flatten(output), cotangent, strict=True))
 
 
 def _our_results(layer, data, options, cotangent):
@@ -124,25 +213,41 @@ def _our_results(layer, data, options, cotangent):
     with core.GradientTape() as tape:
         tape.watch(watched)
         output = layer(inputs, **options)
-        loss = (output * cotangent).sum()
-    return output, tape.gradient(loss, [*watched, *layer.trainable_variables]), layer.non_trainable_weights
+        loss = _inner(output, cotangent)
+    sources = [*watched, *layer.trainable_variables]
+    gradients = [np.zeros(v.shape) if g is None else g for g, v in zip(tape.gradient(loss, sources), sources)]
+    return output, gradients, layer.non_trainable_weights
 
 
 @pytest.mark.parametrize(("name", "arguments", "inputs", "options"), CASES)
 def test_layer(name, arguments, inputs, options):
     generator = np.random.default_rng(0)
     data = _data(inputs, generator)
-    theirs, ours = getattr(keras.layers, name)(**arguments), getattr(layers, name)(**arguments)
-    shape = theirs(data, **options).shape
-    assert ours(data, **options).shape == shape
+    theirs, ours = (_make(module, name, arguments) for module in (keras.layers, layers))
+    shapes = [leaf.shape for leaf in pytree.flatten(theirs(data, **options))]
+    assert [leaf.shape for leaf in pytree.flatten(ours(data, **options))] == shapes
     values = [generator.uniform(0.5, 1.5, weight.shape).astype("float32") for weight in theirs.weights]
     theirs.set_weights(values)
     ours.set_weights(values)
-    cotangent = generator.normal(size=shape).astype("float32")
+    cotangent = [generator.normal(size=shape).astype("float32") for shape in shapes]
     expected = _keras_results(theirs, data, options, cotangent)
     found = _our_results(ours, data, options, cotangent)
+    scale = max(1, *(np.abs(b).max(initial=0) for b in pytree.flatten(expected)))
     for a, b in zip(pytree.flatten(found), pytree.flatten(expected), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-5, atol=2e-5 * scale)
+
+
+def test_spectral_normalization():
+    data = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    theirs, ours = (m.SpectralNormalization(m.Dense(4), power_iterations=2) for m in (keras.layers, layers))
+    theirs(data)
+    ours(data)
+    ours.layer.set_weights(theirs.layer.get_weights())
+    ours.vector_u.assign(theirs.vector_u.numpy())
+    for _ in range(2):
+        np.testing.assert_allclose(ours(data, training=True), theirs(data, training=True), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours.layer.kernel, theirs.layer.kernel.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours.vector_u, theirs.vector_u.numpy(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [-1, 1, (1, 2), None])

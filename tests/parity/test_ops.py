@@ -197,9 +197,7 @@ case("take_along_axis", (A, np.argsort(A, 1), 1), (C, np.zeros((2, 1, 4), "int32
 case("get_item", (C, (0, slice(None), -1)))
 case("scatter", (np.array([[0], [2]]), normal(2, 3), (4, 3)))
 case("scatter_update", (A, [[0, 1], [2, 3]], normal(2)), (A, [[0], [0]], normal(2, 4), {"reduction": "add"}))
-case(
-    "scatter_update", *((A, [[0], [0]], normal(2, 4), {"reduction": kind}) for kind in ("max", "min", "mul"))
-)
+case("scatter_update", *((A, [[0], [0]], normal(2, 4), {"reduction": kind}) for kind in ("max", "min", "mul")))
 case("segment_sum segment_max segment_min segment_prod", (normal(5, 2), np.array([0, 0, 1, 2, 2]), 3))
 case("one_hot", (whole(3, low=0, high=4), 4), (whole(3, 2, low=0, high=4), 4, 1))
 case("multi_hot", (whole(3, 2, low=0, high=4), 4))
@@ -249,8 +247,7 @@ case(
     A * 4,
 )
 case(
-    "hard_sigmoid hard_silu hard_swish leaky_relu soft_shrink hard_shrink squareplus sparse_plus "
-    "sparse_sigmoid",
+    "hard_sigmoid hard_silu hard_swish leaky_relu soft_shrink hard_shrink squareplus sparse_plus sparse_sigmoid",
     A * 4,
 )
 case("softmax log_softmax", A, (C, 1), (C, (0, 1)))
@@ -384,9 +381,7 @@ case(
     (lambda c, x: (c + x, c * x), np.float32(1), A[0]),
     (lambda c, x: (c + x, c * x), np.float32(1), A[0], {"reverse": True}),
 )
-case(
-    "associative_scan", (lambda a, b: a + b, normal(7)), (lambda a, b: a * b, A, {"reverse": True, "axis": 1})
-)
+case("associative_scan", (lambda a, b: a + b, normal(7)), (lambda a, b: a * b, A, {"reverse": True, "axis": 1}))
 case("fori_loop", (0, 5, lambda i, v: v + i, 1.0))
 case("while_loop", (lambda i, v: i < 5, lambda i, v: (i + 1, v * 2), (0, 1.0)))
 case("cond", (True, lambda: 1.0, lambda: 2.0))
@@ -450,23 +445,17 @@ def test_same_result(name, call):
             continue
         assert a.shape == b.shape
         assert a.dtype.kind == b.dtype.kind or {a.dtype.kind, b.dtype.kind} <= set("iu")
-        scale = (
-            max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))) if b.dtype.kind == "f" else 1
-        )
+        scale = max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))) if b.dtype.kind == "f" else 1
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale)
 
 
 def test_complex_pairs():
     x = normal(3, 2)
     pair = ops.view_as_complex(x)
-    np.testing.assert_array_equal(
-        np.asarray(keras.ops.view_as_complex(x)), pair[0].numpy() + 1j * pair[1].numpy()
-    )
+    np.testing.assert_array_equal(np.asarray(keras.ops.view_as_complex(x)), pair[0].numpy() + 1j * pair[1].numpy())
     np.testing.assert_array_equal(ops.view_as_real(pair), x)
     real, imaginary = ops.polar(P, A)
-    np.testing.assert_allclose(
-        np.asarray(keras.ops.polar(P, A)), real.numpy() + 1j * imaginary.numpy(), rtol=1e-5
-    )
+    np.testing.assert_allclose(np.asarray(keras.ops.polar(P, A)), real.numpy() + 1j * imaginary.numpy(), rtol=1e-5)
 
 
 def test_factorizations():

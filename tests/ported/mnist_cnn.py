@@ -47,9 +47,7 @@ model.compile(
     metrics=["accuracy"],
 )
 stopping = keras.callbacks.EarlyStopping(monitor="val_accuracy", patience=3, restore_best_weights=True)
-history = model.fit(
-    x_train, y_train, batch_size=32, epochs=5, validation_split=0.1, callbacks=[stopping], verbose=2
-)
+history = model.fit(x_train, y_train, batch_size=32, epochs=5, validation_split=0.1, callbacks=[stopping], verbose=2)
 
 score = model.evaluate(x_test, y_test, verbose=0)
 print("Test loss:", score[0])

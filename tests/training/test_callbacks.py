@@ -137,9 +137,7 @@ def test_monitor_that_is_missing_or_of_unknown_direction():
 def test_direction_is_that_of_the_metric():
     model = make_model()
     model.compile("sgd", "mse", metrics=["mae", tz.metrics.BinaryAccuracy(name="right")])
-    history = fit(
-        [Scripted(right=[1, 2, 3, 2, 2, 2]), EarlyStopping(monitor="right", patience=1)], model=model
-    )
+    history = fit([Scripted(right=[1, 2, 3, 2, 2, 2]), EarlyStopping(monitor="right", patience=1)], model=model)
     assert len(history.epoch) == 4
 
 

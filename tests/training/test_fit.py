@@ -308,9 +308,7 @@ def test_validation_data_frequency_and_steps():
     x, y = regression(12)
     model = linear_model()
     model.compile("sgd", "mse")
-    history = model.fit(
-        x, y, epochs=4, validation_data=(x, y), validation_freq=2, validation_steps=1, verbose=0
-    )
+    history = model.fit(x, y, epochs=4, validation_data=(x, y), validation_freq=2, validation_steps=1, verbose=0)
     assert len(history.history["val_loss"]) == 2
     history = model.fit(x, y, epochs=3, validation_data=(x, y), validation_freq=[1, 3], verbose=0)
     assert len(history.history["val_loss"]) == 2
@@ -368,7 +366,7 @@ def test_custom_train_step_and_metrics():
 def test_own_step_may_make_its_targets():
     class Autoencoder(tz.Model):
         def train_step(self, data):
-            x = data[0]
+            x = data
             with tz.GradientTape() as tape:
                 y_pred = self(x, training=True)
                 loss = self.compute_loss(x, x, y_pred)

@@ -1,5 +1,7 @@
 """Losses: formulas by hand, weights and masks, gradients, extreme values, tracing, and errors that help."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,26 @@ CASES = [
     (losses.categorical_hinge, ONE_HOT, X, {}, None),
     (losses.dice, BINARY, U, {"axis": -1}, 1 - 2 * (BINARY * U).sum(-1) / (BINARY + U).sum(-1)),
     (losses.tversky, BINARY, U, {"axis": -1, "alpha": 0.3}, None),
+    (
+        losses.contrastive,
+        BINARY,
+        U,
+        {"margin": 0.7},
+        (BINARY * U**2 + (1 - BINARY) * np.maximum(0.7 - U, 0) ** 2).mean(-1),
+    ),
+    (losses.quantile, X, U, {"quantiles": 0.9}, np.maximum(0.9 * (X - U), -0.1 * (X - U)).mean(-1)),
+    (
+        losses.quantile,
+        X[:, 0],
+        U,
+        {"quantiles": [0.1, 0.5, 0.9]},
+        np.mean([np.maximum(q * (X[:, 0] - u), (q - 1) * (X[:, 0] - u)) for q, u in zip((0.1, 0.5, 0.9), U.T)], 0),
+    ),
+    (losses.circle, LABELS, X / np.linalg.norm(X, axis=-1, keepdims=True), {"gamma": 8.0}, None),
+    (losses.triplet, LABELS, X, {"margin": 2.0}, None),
+    (losses.info_nce, U, X, {}, None),
+    (losses.info_nce, U, X, {"temperature": 0.5, "symmetric": True}, None),
+    (losses.ctc, np.array([[1, 2], [2, 2], [1, 0], [0, 0]]), RNG.normal(size=(4, 5, 3)), {}, None),
 ]
 
 
@@ -97,9 +119,7 @@ def test_weights_per_sample_reach_all_time_steps():
 def test_masked_values_leave_the_mean():
     y_pred, mask = np.array([[1.0], [2.0], [9.0]]), [True, True, False]
     for reduction in ("sum_over_batch_size", "mean_with_sample_weight"):
-        assert float(
-            losses.MeanSquaredError(reduction)(np.zeros((3, 1)), y_pred, mask=mask)
-        ) == pytest.approx(2.5)
+        assert float(losses.MeanSquaredError(reduction)(np.zeros((3, 1)), y_pred, mask=mask)) == pytest.approx(2.5)
     ignoring = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     some = ignoring([0, -1, 2], X[:3], mask=[True, True, True])
     assert float(some) == pytest.approx(
@@ -122,9 +142,9 @@ def test_extreme_logits_stay_finite():
         (losses.binary_crossentropy, [[0.0, 1.0, 1.0]]),
         (losses.sparse_categorical_crossentropy, [1]),
     ]:
-        value, gradient = tz.value_and_grad(
-            lambda y, f=function, t=y_true: core.ops.sum(f(t, y, from_logits=True))
-        )(core.tensor(logits))
+        value, gradient = tz.value_and_grad(lambda y, f=function, t=y_true: core.ops.sum(f(t, y, from_logits=True)))(
+            core.tensor(logits)
+        )
         assert np.isfinite(float(value)) and np.isfinite(gradient.numpy()).all()
     # A class that is ruled out by an infinite logit costs nothing.
     assert float(losses.sparse_categorical_crossentropy([0], [[0.0, -np.inf]], from_logits=True)[0]) == 0
@@ -134,9 +154,7 @@ def test_logits_and_probabilities_agree():
     softmax = np.exp(X) / np.exp(X).sum(-1, keepdims=True)
     for name, y_true in (("categorical_crossentropy", ONE_HOT), ("sparse_categorical_crossentropy", LABELS)):
         function = losses.get(name)
-        np.testing.assert_allclose(
-            function(y_true, X, from_logits=True), function(y_true, softmax), rtol=1e-6
-        )
+        np.testing.assert_allclose(function(y_true, X, from_logits=True), function(y_true, softmax), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -205,3 +223,56 @@ def test_own_losses():
     assert Half().name == "half"
     resolved = losses.resolve(lambda t, p: core.ops.square(t - p)[:, 0], (2, 1), (2, 1))
     assert float(resolved(np.zeros((2, 1)), np.full((2, 1), 3.0))) == 9.0
+
+
+def test_ctc_sums_over_all_alignments():
+    logits = RNG.normal(size=(1, 4, 3))
+    probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
+    for labels in ([1, 2], [1, 1], [2]):
+        total = 0.0
+        for path in itertools.product(range(3), repeat=4):
+            merged = [key for key, _ in itertools.groupby(path) if key != 0]
+            if merged == labels:
+                total += np.prod(probabilities[np.arange(4), path])
+        padded = np.array([labels + [0] * (3 - len(labels))])
+        assert losses.ctc(padded, logits).item() == pytest.approx(-np.log(total), rel=1e-6)
+
+
+def test_ctc_leaves_masked_frames_out():
+    logits = RNG.normal(size=(2, 6, 4)).astype("float32")
+    labels, mask = np.array([[1, 2], [3, 0]]), np.arange(6) < np.array([[4], [6]])
+    loss = losses.CTC(reduction=None)
+    assert loss(labels, logits, mask=mask)[0].item() == pytest.approx(loss(labels[:1], logits[:1, :4]).item())
+    with pytest.raises(ValueError, match="Label 4"):
+        loss.check(np.array([[4, 0]]), logits[:1])
+    with pytest.raises(losses.ShapeError, match=r"\(B, T, C\)"):
+        losses.ctc([1, 2], logits)
+
+
+def test_triplet_takes_the_hardest_of_the_batch():
+    distances = np.linalg.norm(X[:, None] - X[None], axis=-1)
+    expected = []
+    for i, label in enumerate(LABELS):
+        same = [distances[i, j] for j in range(4) if j != i and LABELS[j] == label]
+        other = [distances[i, j] for j in range(4) if LABELS[j] != label]
+        expected.append(max(max(same) - min(other) + 1.0, 0.0) if same else 0.0)
+    np.testing.assert_allclose(losses.triplet(LABELS, X).numpy(), expected, rtol=1e-6)
+    assert losses.Triplet()(LABELS, X).item() == pytest.approx(np.mean([expected[1], expected[3]]))
+
+
+def test_info_nce_is_the_cross_entropy_of_the_partners():
+    cosines = (X / np.linalg.norm(X, axis=1, keepdims=True)) @ (U / np.linalg.norm(U, axis=1, keepdims=True)).T
+    expected = losses.sparse_categorical_crossentropy(np.arange(4), cosines / 0.1, from_logits=True)
+    np.testing.assert_allclose(losses.info_nce(U, X).numpy(), expected.numpy(), rtol=1e-6)
+
+
+def test_circle_without_partners_is_finite():
+    value, gradient = tz.value_and_grad(lambda y: losses.Circle()([0, 1, 2], y))(core.tensor(np.eye(3)))
+    assert np.isfinite(value.item()) and np.isfinite(gradient.numpy()).all()
+
+
+def test_quantiles_need_an_output_each():
+    with pytest.raises(losses.ShapeError, match="quantiles"):
+        losses.quantile(X[:, 0], U, [0.1, 0.9])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        losses.quantile(X, U, 1.5)

@@ -5,7 +5,7 @@ import pytest
 
 import tenzoo as tz
 from tenzoo import core
-from tenzoo.training import losses, metrics
+from tenzoo.training import metrics
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(size=(12, 4)).astype("float32")
@@ -65,6 +65,48 @@ CASES = [
     (metrics.MeanIoU(4, sparse_y_pred=False), LABELS, SCORES, None),
     (metrics.BinaryIoU(), BINARY, UNIT, None),
     (metrics.OneHotMeanIoU(4), ONE_HOT, SCORES, None),
+    (metrics.HitRate(k=2), ONE_HOT, SCORES, (np.argsort(-SCORES)[:, :2] == LABELS[:, None]).any(1).mean()),
+    (
+        metrics.MeanAveragePrecision(),
+        ONE_HOT,
+        SCORES,
+        np.mean(1 / (1 + (np.argsort(-SCORES) == LABELS[:, None]).argmax(1))),
+    ),
+    (metrics.MeanAveragePrecision(k=3), BINARY, UNIT, None),
+    (
+        metrics.NDCG(),
+        ONE_HOT,
+        SCORES,
+        np.mean(1 / np.log2(2 + (np.argsort(-SCORES) == LABELS[:, None]).argmax(1))),
+    ),
+    (metrics.NDCG(k=2), BINARY, UNIT, None),
+    (metrics.CalibrationError(), LABELS, np.ones((12, 4), "float32") / 4, abs(1 / 4 - (LABELS == 0).mean())),
+    (metrics.CalibrationError(num_bins=5, norm="max", from_logits=True), LABELS, SCORES, None),
+    (metrics.CalibrationError(), BINARY[:, 0], UNIT[:, :1], None),
+    (
+        metrics.SymmetricMeanAbsolutePercentageError(),
+        UNIT,
+        SCORES,
+        (200 * np.abs(UNIT - SCORES) / (UNIT + np.abs(SCORES))).mean(),
+    ),
+    (
+        metrics.MeanAbsoluteScaledError(),
+        UNIT,
+        SCORES,
+        np.abs(UNIT - SCORES).mean() / np.abs(np.diff(UNIT, axis=1)).mean(),
+    ),
+    (
+        metrics.MeanAbsoluteScaledError(seasonality=2, scale=0.5),
+        UNIT,
+        SCORES,
+        np.abs(UNIT - SCORES).mean() / 0.5,
+    ),
+    (
+        metrics.ContinuousRankedProbabilityScore(),
+        UNIT[:, 0],
+        SCORES,
+        np.mean([np.abs(x - y).mean() - np.abs(x[:, None] - x).mean() / 2 for x, y in zip(SCORES, UNIT[:, 0])]),
+    ),
 ]
 
 
@@ -199,10 +241,7 @@ def test_shorthands_are_chosen_by_shape(shapes, kind):
     for short in ("accuracy", "acc"):
         metric = metrics.resolve(short, *shapes)
         assert (type(metric).__name__, metric.name) == (f"{kind}Accuracy", short)
-    loss = losses.BinaryCrossentropy(from_logits=True)
-    assert metrics.resolve("crossentropy", *shapes, loss=loss).from_logits
-    if kind == "Binary":
-        assert metrics.resolve("accuracy", *shapes, loss=loss).threshold == 0
+    assert type(metrics.resolve("ce", *shapes)).__name__ == f"{kind}Crossentropy"
 
 
 def test_lookup():
@@ -257,3 +296,20 @@ def test_own_metrics():
     assert [v.path for v in metric.variables] == ["spread/seen", "mean/total", "mean/count"]
     metric.reset_state()
     assert all(float(v) == 0 for v in metric.variables)
+
+
+def test_rankings_leave_padding_out():
+    y_true, y_pred = np.array([[1.0, 0, 1, -1], [0, 0, 0, 0]]), np.array([[0.1, 0.5, 0.9, 2.0], [1, 2, 3, 4]])
+    for metric in (metrics.HitRate(1), metrics.MeanAveragePrecision(), metrics.NDCG()):
+        assert final(metric, (y_true, y_pred)) == final(fresh(metric), (y_true[:1, :3], y_pred[:1, :3]))
+
+
+def test_calibration_of_one_bin():
+    metric = metrics.CalibrationError(num_bins=1)
+    assert final(metric, ([1, 0, 1, 1], [[0.8], [0.3], [0.6], [1.0]])) == pytest.approx(1 - 0.775)
+    assert final(metrics.CalibrationError(), ([0], [[0.25, 0.75]])) == pytest.approx(0.75)
+
+
+def test_scaled_error_needs_a_season():
+    with pytest.raises(ValueError, match="more than 7 steps"):
+        metrics.MeanAbsoluteScaledError(7).update_state(UNIT, SCORES)

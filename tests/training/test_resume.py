@@ -115,9 +115,7 @@ class Interrupt(Callback):
 
 def interrupted(folder, **options):
     with pytest.raises(KeyboardInterrupt):
-        make_model().fit(
-            X, Y, epochs=4, verbose=0, callbacks=[BackupAndRestore(folder, **options), Interrupt()]
-        )
+        make_model().fit(X, Y, epochs=4, verbose=0, callbacks=[BackupAndRestore(folder, **options), Interrupt()])
 
 
 def test_history_and_epochs_go_on(tmp_path):
@@ -128,9 +126,7 @@ def test_history_and_epochs_go_on(tmp_path):
         def on_epoch_begin(self, epoch, logs=None):
             seen.append(epoch)
 
-    history = make_model().fit(
-        X, Y, epochs=4, verbose=2, callbacks=[BackupAndRestore(tmp_path / "b"), Other()]
-    )
+    history = make_model().fit(X, Y, epochs=4, verbose=2, callbacks=[BackupAndRestore(tmp_path / "b"), Other()])
     assert seen == [2, 3] and history.epoch == [0, 1, 2, 3] and len(history.history["loss"]) == 4
 
 
@@ -179,7 +175,7 @@ def test_variables_made_by_the_first_step_are_restored(tmp_path):
             return self.dense(inputs)
 
         def train_step(self, data):
-            x, y, _ = data
+            x, y = data
             with tz.GradientTape() as tape:
                 loss = tz.ops.mean((self(x) - y) ** 2)
             self.own_optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)

@@ -263,8 +263,9 @@ def test_truncated_and_corrupt_files(saved):
 def test_hostile_archives(saved):
     path, members = saved
     items = list(members.items())
-    refuse(path, [*items, ("../../evil", b"x")], "expected")
-    refuse(path, [*items, ("/etc/evil", b"x")], "expected")
+    refuse(path, [*items, ("../../evil", b"x")], "leads out")
+    refuse(path, [*items, ("/etc/evil", b"x")], "leads out")
+    refuse(path, [*items, ("evil", b"x")], "expected")
     refuse(path, [*items, items[0]], "twice")
     refuse(path, items, "compressed", zipfile.ZIP_DEFLATED)
     refuse(path, items[:1], "expected")
@@ -286,9 +287,7 @@ def test_hostile_configs(saved):
     for units in (-3, float("nan"), 10**15, "5; import os"):
         refuse(
             path,
-            with_config(
-                members, lambda c, u=units: c["model"]["config"]["layers"][1]["config"].update(units=u)
-            ),
+            with_config(members, lambda c, u=units: c["model"]["config"]["layers"][1]["config"].update(units=u)),
             "m.tenzoo",
         )
     refuse(path, with_config(members, lambda c: c.update(model=3)), "no model")
@@ -323,6 +322,3 @@ def test_hostile_safetensors(saved, tmp_path):
         file.write_bytes(data)
         with pytest.raises(SavedFileError, match=r"w\.safetensors"):
             functional().load_weights(file)
-    file.write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(SavedFileError, match="HDF5"):
-        functional().load_weights(file)

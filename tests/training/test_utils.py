@@ -11,13 +11,22 @@ import tenzoo as tz
 from tenzoo.training import utils
 
 MODULES = [
+    "calibration",
     "confusion_metrics",
+    "forecast_metrics",
+    "loss",
+    "loss_scaling",
     "losses",
     "metric",
     "metrics",
     "optimizer",
     "optimizers",
+    "ranking_metrics",
+    "saving",
     "schedules",
+    "similarity_losses",
+    "text_metrics",
+    "tools",
     "utils",
 ]
 
@@ -25,7 +34,7 @@ MODULES = [
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
     module = importlib.import_module(f"tenzoo.training.{name}")
-    assert doctest.testmod(module).failed == 0
+    assert doctest.testmod(module, extraglobs={"tz": tz}).failed == 0
 
 
 def test_seeds_repeat_everything():
@@ -62,7 +71,7 @@ def test_pad_sequences():
 def test_batches_are_packed_and_unpacked():
     for batch in ((1, None, None), (1, 2, None), (1, 2, 3), ([1, 2], None, None)):
         assert utils.unpack_x_y_sample_weight(utils.pack_x_y_sample_weight(*batch)) == batch
-    with pytest.raises(ValueError, match="received 4 parts"):
+    with pytest.raises(ValueError, match="received a tuple of 4"):
         utils.unpack_x_y_sample_weight((1, 2, 3, 4))
 
 

@@ -73,6 +73,15 @@ FUSED = {
         )(x),
         (64, 100),
     ),
+    "softmax that is a result besides its loss": (
+        lambda x: (
+            *core.value_and_grad(lambda x: ops.mean(ops.sparse_categorical_crossentropy(LABELS, ops.softmax(x))))(x),
+            ops.argmax(ops.softmax(x), -1),
+            ops.softmax(x),
+        ),
+        (64, 100),
+    ),
+    "silu read under another shape": (lambda x: (y := ops.silu(x), ops.reshape(y, (-1,)) * 2, y.sum(1)), (6, 5)),
     "gelu": (loss_gradient(ops.gelu), (64, 100)),
     "max pool": (loss_gradient(lambda x: ops.max_pool(x, 3, 2, "same")), (4, 9, 8, 5)),
     "average pool": (loss_gradient(lambda x: ops.average_pool(x, 3, 2, "same")), (4, 9, 8, 5)),
