@@ -161,3 +161,12 @@ from .sequential import Sequential
 from .spectrograms import MelSpectrogram, STFTSpectrogram
 from .text import TextVectorization
 from .wrappers import SpectralNormalization, TimeDistributed, Wrapper
+
+
+def __getattr__(name: str) -> object:
+    """Tell what a misspelt layer may have been meant to be."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    from ..core.errors import unknown
+
+    raise AttributeError(str(unknown("layer", name, [known for known in globals() if known[0].isupper()])), name=name)

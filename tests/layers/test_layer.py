@@ -550,3 +550,11 @@ def test_blank_weights_start_as_zeros():
     later = layers.BatchNormalization()
     later.build((None, 3))
     np.testing.assert_array_equal(later.gamma, 1.0)
+
+
+def test_misspelt_layer_gets_a_suggestion():
+    from tenzoo import layers
+
+    with pytest.raises(AttributeError, match="Did you mean 'Dense'"):
+        layers.Dens  # noqa: B018
+    assert not hasattr(layers, "NoSuchLayer")
