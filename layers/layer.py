@@ -131,12 +131,12 @@ class Layer(Serializable, namespace="layers"):
     Weights and layers assigned to attributes, also inside lists and dicts, are found; constructor arguments
     are recorded for :meth:`get_config`.
 
-    >>> class Scale(Layer):
+    >>> class Gain(Layer):
     ...     def build(self, input_shape):
     ...         self.factor = self.add_weight((input_shape[-1],), "ones", name="factor")
     ...     def call(self, inputs):
     ...         return inputs * self.factor
-    >>> Scale()(np.ones((2, 3))).shape
+    >>> Gain()(np.ones((2, 3))).shape
     (2, 3)
 
     Args:

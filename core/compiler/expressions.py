@@ -11,7 +11,7 @@ from ..op import Node
 from ..tensor import Tensor
 from .indices import ZERO, Affine, Unfusable, Var, delinearize, indices_of, linear, strides_of
 from .loops import Builder, Value, index, of_dtype
-from .partition import ALIASES, HEAVY, REDUCTIONS, Group, is_elementwise
+from .partition import ALIASES, HEAVY, REDUCTIONS, SETTLED, Group, is_elementwise
 from .scalars import Scalars
 
 
@@ -103,6 +103,8 @@ class Expressions:
         name = node.op.name
         if name in ALIASES:  # first of all: what it stands for may be computed right here
             return self.value(node.inputs[tensor.index], at)
+        if name == SETTLED:
+            return Load(self._stored(tensor), tensor.dtype, linear(at, tensor.shape))
         buffer = self._elsewhere(tensor)
         if buffer is not None:
             return Load(buffer, tensor.dtype, linear(at, tensor.shape))

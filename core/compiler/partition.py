@@ -15,6 +15,8 @@ from ..op import Node, Op
 from ..tensor import Tensor
 from .indices import refine
 
+# A value that every reader takes from memory: two computations of it might differ in the last bit.
+SETTLED = "settled"
 REDUCTIONS = {"reduce_sum": "add", "reduce_max": "maximum", "reduce_min": "minimum", "reduce_prod": "mul"}
 ALIASES = {"identity", "stop_gradient", "barrier", "custom_gradient"}
 VIEWS = {"reshape", "transpose", "broadcast_to", "slice", "split", "flip"}
@@ -112,7 +114,7 @@ class Partition:
         op = node.op
         sources = [v.node for v in node.inputs if v.node is not None and v.node.op.reference is not None]
         level = max((self.level.get(s, 0) for s in sources), default=0)
-        if op.name in ALIASES or op.name in VIEWS:
+        if op.name in ALIASES or op.name in VIEWS or op.name == SETTLED:
             self.level[node] = level
             return
         if level == 0 and self.fuse and self._inlined(node):
@@ -205,6 +207,8 @@ class Partition:
         while node is not None and node.op.reference is not None:
             if node.op.name in ALIASES:
                 source = node.inputs[index]
+            elif node.op.name == SETTLED:
+                source, plain = node.inputs[0], False
             elif node.op.name in VIEWS:
                 source = node.inputs[0]
                 if node.op.name == "broadcast_to" or node.op.name == "reshape":

@@ -21,7 +21,7 @@ from ..variable import changes
 from . import contractions, kernels, native, rows
 from .expressions import InPlace
 from .indices import NotAffine, Unfusable
-from .partition import ALIASES, EPILOGUES, HEAVY, REDUCTIONS, VIEWS, Group, Partition, is_elementwise
+from .partition import ALIASES, EPILOGUES, HEAVY, REDUCTIONS, SETTLED, VIEWS, Group, Partition, is_elementwise
 from .simplify import simplify
 
 log = logging.getLogger("tenzoo.compile")
@@ -147,7 +147,7 @@ class Plan:
                 return self._buffers[value.key]
             if node.op.name in ALIASES:
                 value = node.inputs[value.index]
-            elif node.op.name == "reshape":
+            elif node.op.name in ("reshape", SETTLED):
                 value = node.inputs[0]
             else:
                 return None
@@ -163,7 +163,7 @@ class Plan:
             node = value.node
             if node.op.name in ALIASES:
                 value = node.inputs[value.index]
-            elif node.op.name in VIEWS:
+            elif node.op.name in VIEWS or node.op.name == SETTLED:
                 value = node.inputs[0]
             else:
                 break
@@ -411,6 +411,8 @@ class Plan:
         inner = [self._reader(v, sources) for v in node.inputs]
         if node.op.name in ALIASES:
             return inner[value.index]
+        if node.many:
+            return lambda: node.op.reference(*(read() for read in inner), **node.attributes)[value.index]
         return lambda: node.op.reference(*(read() for read in inner), **node.attributes)
 
     # -- memory ------------------------------------------------------------------------------------------------------

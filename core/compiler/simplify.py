@@ -13,7 +13,7 @@ from ..op import Node, Op, Spec
 from ..primitives import movement
 from ..tensor import Tensor
 from . import contractions
-from .partition import ALIASES, REDUCTIONS, VIEWS, is_elementwise
+from .partition import ALIASES, REDUCTIONS, SETTLED, VIEWS, is_elementwise
 from .views import view_of
 
 # The same value, in memory of its own and row-major.
@@ -23,6 +23,8 @@ contiguous = Op(
     reference=np.ascontiguousarray,
     emit=lambda b, x: x,
 )
+
+settled = Op(SETTLED, rule=lambda x: Spec(x.shape, x.dtype), reference=lambda x: x)
 
 Rule = Callable[[Node, tuple], Any]
 
@@ -42,10 +44,37 @@ def simplify(
         rules.append(_split_reduction)
     rules.append(_addressable)
     outputs = rewrite(graph.nodes(), graph.outputs, rules, "merge" in enabled)
+    outputs = _settled(outputs)
     outputs = [_materialized(value) for value in outputs]
     if apart:
         outputs = _apart(outputs)
     return reachable(outputs), outputs
+
+
+def _settled(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Put values into memory of which an extremum is taken, and that are then compared with it: the gradient of a
+    maximum looks for the elements that equal it.
+    """
+    nodes = reachable(outputs)
+    compared, reduced = ({_computed(v).key for n in nodes if n.op.name in names for v in n.inputs}
+                         for names in (("equal",), ("reduce_max", "reduce_min")))  # fmt: skip
+    chosen = compared & reduced
+
+    def rule(node: Node, inputs: tuple) -> Any:
+        if (node, 0) not in chosen or not is_elementwise(node.op) or node.specs[0].dtype.kind != "f":
+            return None
+        made = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
+        made.scope = node.scope
+        return settled(made.output(0))
+
+    return rewrite(nodes, outputs, [rule], merge=False) if chosen else list(outputs)
+
+
+def _computed(value: Tensor) -> Tensor:
+    """The value that this one is a view of."""
+    while value._array is None and (value.node.op.name in VIEWS or value.node.op.name in ALIASES):
+        value = value.node.inputs[value.index if value.node.op.name in ALIASES else 0]
+    return value
 
 
 def _apart(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -234,7 +263,7 @@ def _materialized(value: Tensor) -> Tensor:
     while inner._array is None and inner.node.op.reference is not None:
         if inner.node.op.name in ALIASES:
             inner = inner.node.inputs[inner.index]
-        elif inner.node.op.name == "reshape":
+        elif inner.node.op.name in ("reshape", SETTLED):
             inner = inner.node.inputs[0]
         else:
             return contiguous(value) if inner.node.op.name in VIEWS else value

@@ -205,18 +205,25 @@ floor_divide = elementwise("floor_divide", np.floor_divide, low=0.5, arity=2)
 mod = elementwise("mod", np.mod, lambda g, y, a, b: (g, lambda: negative(g * floor(a / b))), low=0.5, arity=2)
 
 
-def _extremum_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple:
-    half = constant(0.5, a)
-    zero, one = constant(0, a), constant(1, a)
+def _extremum_gradient(how: str) -> Callable:
+    """Ties share. The operands are compared with each other, not with the result: compiled code may compute an operand
+    twice, with roundings that differ in the last bit.
+    """
 
-    def share(mine: Tensor, other: Tensor) -> Tensor:  # ties share the gradient
-        return g * where(equal(mine, y), where(equal(other, y), half, one), zero)
+    def gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple:
+        ahead = greater if how == "maximum" else less
+        half, zero = constant(0.5, a) * g, constant(0, a)
 
-    return lambda: share(a, b), lambda: share(b, a)
+        def share(mine: Tensor, other: Tensor) -> Tensor:
+            return where(ahead(mine, other), g, where(equal(mine, other), half, zero))
+
+        return lambda: share(a, b), lambda: share(b, a)
+
+    return gradient
 
 
-maximum = elementwise("maximum", np.maximum, _extremum_gradient, kinds="fiub", arity=2)
-minimum = elementwise("minimum", np.minimum, _extremum_gradient, kinds="fiub", arity=2)
+maximum = elementwise("maximum", np.maximum, _extremum_gradient("maximum"), kinds="fiub", arity=2)
+minimum = elementwise("minimum", np.minimum, _extremum_gradient("minimum"), kinds="fiub", arity=2)
 absolute = elementwise("absolute", np.absolute, lambda g, y, x: g * sign(x))
 sign = elementwise("sign", np.sign)
 floor = elementwise("floor", np.floor, kinds="f")

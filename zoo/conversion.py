@@ -1,0 +1,133 @@
+"""Weights of transformers and timm put into our models: names mapped, kernels transposed, nothing left over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..core import Variable
+from ..core.errors import unknown
+from ..layers import Conv2D, Dense, DepthwiseConv2D, Layer
+from ..training import SavedFileError
+from .registry import Converter
+
+
+class CheckpointError(SavedFileError):
+    """Trained weights that cannot be had, are damaged, or do not fit; the message names file and tensors."""
+
+
+# What PyTorch calls the weights of a layer.
+_SUFFIXES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+# Counters and constants that PyTorch saves and that no computation of ours needs.
+_ALWAYS_IGNORED = (r"\.num_batches_tracked$",)
+
+
+def named_weights(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer, Variable]]:
+    """The weights by the attributes that lead to them ("stages.0.1.conv1.kernel"), with the layers they are in."""
+
+    def visit(value: Any, path: str) -> Iterator[tuple[str, Layer, Variable]]:
+        if isinstance(value, Variable):
+            yield path, layer, value
+        elif isinstance(value, Layer):
+            yield from named_weights(value, f"{path}.")
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                yield from visit(item, f"{path}.{index}")
+
+    for name, value in layer._tracked.items():
+        yield from visit(value, f"{prefix}{name}")
+
+
+def their_names(path: str, converter: Converter) -> list[str]:
+    """What the other library calls one of our weights; several names if it is several tensors there."""
+    head, dot, last = path.rpartition(".")
+    name = f"{head}{dot}{_SUFFIXES.get(last, last)}"
+    for pattern, replacement in converter.names:
+        name = re.sub(pattern, replacement, name)
+    braces = re.search(r"\{(.*)\}", name)
+    if braces is None:
+        return [name]
+    return [name[: braces.start()] + part + name[braces.end() :] for part in braces[1].split(",")]
+
+
+def count_known(model: Layer, names: Any, converter: Converter) -> int:
+    """How many weights of ``model`` are among ``names`` under the names of ``converter``."""
+    return sum(set(their_names(path, converter)) <= set(names) for path, _, _ in named_weights(model))
+
+
+def fill(
+    model: Layer, tensors: Mapping[str, np.ndarray], converter: Converter, source: str, new_head: bool = False
+) -> None:
+    """Give every weight of ``model`` its tensor, all or none.
+
+    Args:
+        tensors: by their names, in PyTorch's layout.
+        source: what to name in errors.
+        new_head: the classifier keeps its own weights, whatever the tensors have for it.
+
+    Raises:
+        CheckpointError: names tensors that are missing, surplus, or of another shape.
+    """
+    values, used, problems = {}, set(), []
+    for path, layer, variable in named_weights(model):
+        theirs = their_names(path, converter)
+        used.update(theirs)
+        if new_head and path.partition(".")[0] in model._classifiers:
+            continue
+        missing = [name for name in theirs if name not in tensors]
+        if missing:
+            problems += [
+                f"missing: {name}, for {path} {list(variable.shape)}{_near(name, tensors)}" for name in missing
+            ]
+            continue
+        value = to_our_layout(_stacked([tensors[name] for name in theirs]), layer, variable)
+        if value.shape == variable.shape:
+            values[path] = variable, value
+        else:
+            shapes = " + ".join(str(list(tensors[name].shape)) for name in theirs)
+            problems.append(f"misshapen: {' + '.join(theirs)} {shapes}, for {path} {list(variable.shape)}")
+    ignored = (*_ALWAYS_IGNORED, *converter.ignored)
+    surplus = (n for n in tensors if n not in used and not any(re.search(pattern, n) for pattern in ignored))
+    problems += [f"surplus: {name} {list(tensors[name].shape)}" for name in surplus]
+    if problems:
+        shown = "".join(f"\n  {problem}" for problem in problems[:20])
+        more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise CheckpointError(f"{source} does not fit {type(model).__name__} '{model.name}'.{shown}{more}")
+    for variable, value in values.values():
+        variable.assign(np.ascontiguousarray(value, variable.dtype))
+
+
+def to_our_layout(value: np.ndarray, layer: Layer, variable: Variable) -> np.ndarray:
+    """A tensor as PyTorch keeps it -> as ours is, for a weight of ``layer``."""
+    if variable is getattr(layer, "kernel", None):
+        if isinstance(layer, DepthwiseConv2D) and value.ndim == 4:  # (C·m, 1, h, w) -> (h, w, C, m)
+            return value.transpose(2, 3, 0, 1).reshape(*value.shape[2:], *variable.shape[2:])
+        if isinstance(layer, Conv2D):
+            if value.ndim == 2:  # a linear layer that is a 1×1 convolution here
+                value = value[:, :, None, None]
+            return value.transpose(2, 3, 1, 0)
+        if isinstance(layer, Dense):
+            if value.ndim == 4 and value.shape[2:] == (1, 1):  # and the other way round
+                value = value[:, :, 0, 0]
+            return value.T
+    if [n for n in value.shape if n > 1] == [n for n in variable.shape if n > 1]:  # axes of 1 more or less
+        return value.reshape(variable.shape)
+    return value
+
+
+def _stacked(values: list[np.ndarray]) -> np.ndarray:
+    return values[0] if len(values) == 1 else np.concatenate(values)
+
+
+def _near(name: str, known: Any) -> str:
+    hint = re.search(r"Did you mean [^?]*\?", str(unknown("tensor", name, known)))
+    return f" ({hint.group()})" if hint else ""

@@ -1,0 +1,236 @@
+"""The models by name: every function marked with ``@model`` in the files of ``zoo/<domain>/``.
+
+Names are found by reading those files, not by importing them, so listing costs milliseconds and loads no family.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import functools
+import importlib
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core import errors
+
+_entries: dict[str, ModelInfo] = {}
+_converters: dict[tuple[str, str], Converter] = {}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where trained weights of a model are, and what is known of them.
+
+    Attributes:
+        source: ``hf://owner/name`` or ``hf://owner/name@revision``.
+        license: as the source documents it.
+        classes: how many the classifier tells apart.
+        trained_on: the data, as the source documents it.
+    """
+
+    name: str
+    source: str
+    license: str
+    classes: int
+    trained_on: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model of the zoo.
+
+    Attributes:
+        create: the entry point; its arguments are the options of :func:`create`.
+        summary: first line of the entry point's docstring.
+        test_variant: options that make it tiny, for tests; None where another entry of the family has them.
+        weights: trained weights by the name that ``create(weights=...)`` takes.
+    """
+
+    name: str
+    domain: str
+    family: str
+    create: Callable[..., Any]
+    summary: str
+    test_variant: dict[str, Any] | None
+    weights: dict[str, Weights] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Converter:
+    """How a checkpoint of another library becomes one of our models; see :func:`converter`."""
+
+    format: str
+    module: str
+    names: tuple[tuple[str, str], ...]
+    ignored: tuple[str, ...]
+    build: Callable[[dict[str, Any]], Any]
+
+
+# Declarations, for the files of the families
+
+
+def model(test_variant: dict[str, Any] | None = None) -> Callable[[Callable], Callable]:
+    """Mark a function as the entry point of the model that it is named after.
+
+    It returns a model that has ``build_default()``, which the zoo calls, so what a caller gets has its weights.
+    ``test_variant`` are options that make it tiny: with them it is tested whole; entry points without are only
+    checked for the size that is published.
+    """
+
+    def register(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def entry(*arguments: Any, **options: Any) -> Any:
+            made = function(*arguments, **options)
+            made.build_default()
+            return made
+
+        name = function.__name__
+        domain, family = function.__module__.split(".")[-2:]
+        summary = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
+        _entries[name] = ModelInfo(name, domain, family, entry, summary, test_variant)
+        return entry
+
+    return register
+
+
+def weights(name: str, source: str, license: str, classes: int, trained_on: str) -> None:
+    """Declare trained weights: ``weights("resnet50.imagenet", source="hf://…", …)``; see :class:`Weights`."""
+    entry, _, key = name.partition(".")
+    _entries[entry].weights[key] = Weights(name, source, license, classes, trained_on)
+
+
+def converter(
+    format: str, *keys: str, names: list[tuple[str, str]], ignored: tuple[str, ...] = ()
+) -> Callable[[Callable], Callable]:
+    """Mark a function that makes the model which a ``config.json`` of another library describes.
+
+    Args:
+        format: ``"transformers"`` or ``"timm"``.
+        keys: the values of ``model_type`` (transformers) or ``architecture`` (timm) that it understands.
+        names: (pattern, replacement) pairs for :func:`re.sub`, applied one after the other to the name of each of
+            our weights ("stages.0.1.conv1.weight") to give theirs. ``{a,b}`` in a replacement means two of their
+            tensors, one under the other in ours.
+        ignored: patterns of their tensors that carry nothing that we need.
+    """
+
+    def register(build: Callable[[dict[str, Any]], Any]) -> Callable:
+        made = Converter(format, build.__module__, tuple(names), ignored, build)
+        _converters.update({(format, key): made for key in keys})
+        return build
+
+    return register
+
+
+# Finding them
+
+
+def names(domain: str | None = None, pattern: str = "*") -> list[str]:
+    """Return the names of the models, those of a domain, or those that match a pattern such as ``"resnet*"``.
+
+    >>> names("vision", "resnet5*")
+    ['resnet50', 'resnet50_v2', 'resnet56']
+    """
+    index = _index()
+    domains = {module.partition(".")[0] for module in index.models.values()}
+    if domain is not None and domain not in domains:
+        raise errors.unknown("domain of the zoo", domain, domains)
+    found = (n for n, module in index.models.items() if domain in (None, module.partition(".")[0]))
+    return sorted(fnmatch.filter(found, pattern))
+
+
+def info(name: str) -> ModelInfo:
+    """Return what is known of a model; imports its family.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known ones.
+    """
+    module = _index().models.get(name)
+    if module is None:
+        raise errors.unknown("model", name, _index().models)
+    _import(module)
+    return _entries[name]
+
+
+def create(name: str, weights: str | os.PathLike | None = None, **options: Any) -> Any:
+    """Make a model by name.
+
+    Args:
+        weights: None for random ones; the name of trained weights, as ``info(name).weights`` lists them
+            ("imagenet"); or the path of a file or folder with weights of ours, of timm or of transformers. If
+            ``classes`` is another number than they were trained for, the classifier stays random.
+        options: those of the entry point, such as ``classes``, ``channels``, ``features_only``, ``drop_path``.
+
+    Raises:
+        ValueError: for unknown names.
+        CheckpointError: the weights cannot be had or do not fit; the message names file and tensors.
+
+    >>> create("resnet20", classes=4)(np.zeros((2, 32, 32, 3))).shape
+    (2, 4)
+    """
+    entry = info(name)
+    if weights is None:
+        return entry.create(**options)
+    from . import loading
+
+    if weights in entry.weights:
+        return loading.create_pretrained(entry, entry.weights[str(weights)], options)
+    if not os.path.exists(weights):
+        raise errors.unknown(f"weights of {name} (nor is there such a file)", weights, entry.weights)
+    return loading.create_from_file(entry, Path(weights), options)
+
+
+def find_converter(format: str, key: str) -> Converter | None:
+    """Return the converter for a ``model_type`` or ``architecture``, importing its family."""
+    module = _index().converters.get((format, key))
+    if module is None:
+        return None
+    _import(module)
+    return _converters[format, key]
+
+
+def known_formats(format: str) -> list[str]:
+    """Return the values of ``model_type`` or ``architecture`` that some family understands."""
+    return sorted(key for known, key in _index().converters if known == format)
+
+
+def family_converters(entry: ModelInfo) -> list[Converter]:
+    """Return the converters that stand in the file of a model."""
+    module = f"{__package__}.{entry.domain}.{entry.family}"
+    return list({id(c): c for c in _converters.values() if c.module == module}.values())
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Which file, as "vision.resnet", declares a model or a converter."""
+
+    models: dict[str, str]
+    converters: dict[tuple[str, str], str]
+
+
+@functools.cache
+def _index() -> _Index:
+    index = _Index({}, {})
+    folders = importlib.import_module(__package__).__path__
+    for file in sorted(file for folder in folders for file in Path(folder).glob("*/[!_]*.py")):
+        module = f"{file.parent.name}.{file.stem}"
+        for function in ast.parse(file.read_text("utf-8")).body:
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for call in function.decorator_list:
+                if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+                    continue
+                if call.func.id == "model":
+                    index.models[function.name] = module
+                elif call.func.id == "converter":
+                    format, *keys = (argument.value for argument in call.args)
+                    index.converters.update({(format, key): module for key in keys})
+    return index
+
+
+def _import(module: str) -> None:
+    importlib.import_module(f"{__package__}.{module}")

@@ -1,0 +1,1 @@
+"""Image classifiers and the features inside them."""
