@@ -50,10 +50,13 @@ def test_layer():
     assert layer.get_config()["initial"] == 3.0 and len(layer.trainable_weights) == 1
 
 
-def test_model():
-    model = run("zoo/vision/lenet.py")["lenet5"]()
-    assert model(np.zeros((2, 28, 28, 1), np.float32)).shape == (2, 10)
-    assert model.count_params() == 61706
+def test_model(monkeypatch):
+    from tenzoo.zoo import registry
+
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    model = run("zoo/vision/plainnet.py")["plainnet4"](classes=10, image_size=32)
+    assert model(np.zeros((2, 32, 32, 3), np.float32)).shape == (2, 10)
+    assert registry._entries["plainnet4"].test_variant == {"widths": (4, 8)}
 
 
 def test_dataset(monkeypatch):
