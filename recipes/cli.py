@@ -104,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("files", metavar="FILE", nargs="+", type=Path, help="such as an image")
     command.add_argument("--json", action="store_true", help="print the predictions as JSON")
 
+    command = add("models", "show the models of the zoo, for tenzoo.zoo.create")
+    command.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="such as resnet, or 'vit_*'")
+
     command = add("cache", "show or clear the native code that was compiled in earlier runs")
     command.add_argument("action", choices=("show", "clear"), help="what to do with it")
     return parser
@@ -262,26 +265,26 @@ def _cache(options: argparse.Namespace) -> int:
     return 0
 
 
+def _models(options: argparse.Namespace) -> int:
+    from .. import zoo
+
+    pattern = options.pattern
+    names = zoo.list(pattern=pattern if set(pattern) & set("*?[") else f"*{pattern}*")
+    if not names:
+        _say(f"No model matches {pattern!r}. `tenzoo models` shows them all.")
+        return 1
+    print("\n".join(names))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "run": _run,
     "resume": _resume,
     "predict": _predict,
+    "models": _models,
     "cache": _cache,
 }
-
-
-def _cache(options: argparse.Namespace) -> int:
-    from ..core.compiler import native
-
-    folder = native.cache_folder()
-    files = list(folder.glob("*.o"))
-    size = sum(file.stat().st_size for file in files) / 1e6
-    if options.action == "clear":
-        native.trim_cache(0)
-    verb = "removed from" if options.action == "clear" else "in"
-    print(f"{len(files)} kernels, {size:.1f} MB, {verb} {folder}")
-    return 0
 
 
 def _unknown(kind: str, name: str, known: Any) -> str:

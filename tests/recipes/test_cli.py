@@ -30,6 +30,13 @@ def test_cache(tenzoo, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_models(tenzoo):
+    assert "resnet50" in tenzoo("models").output.split()
+    assert tenzoo("models", "vit_*").output.splitlines()[0].startswith("vit_")
+    status, _, errors = tenzoo("models", "resnest")
+    assert status == 1 and "No model matches 'resnest'" in errors
+
+
 def test_list(tenzoo):
     lines = tenzoo("list").output.splitlines()
     (digits,) = [line for line in lines if line.startswith("vision/digits ")]
