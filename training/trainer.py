@@ -468,7 +468,6 @@ class Trainer:
             return None
 
 
-@functools.cache
 class _Compiled:
     """A step, compiled as a whole; run op by op, after a warning, if it cannot be traced."""
 
@@ -489,6 +488,7 @@ class _Compiled:
             return self._step(batch)
 
 
+@functools.cache
 def _takes_training(compute_loss: Callable) -> bool:
     """Whether a ``compute_loss`` knows the argument, which Keras added late."""
     return "training" in inspect.signature(compute_loss).parameters

@@ -1,5 +1,8 @@
 """fit, evaluate and predict: structures of data, weights, metrics by hand, reproducibility, and errors."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -510,3 +513,18 @@ def test_a_whole_step_can_be_traced():
         results.append([float(value) for value in logs.values()] + model.get_weights())
     for eager, graph in zip(*results):
         np.testing.assert_array_equal(eager, graph)
+
+
+def test_a_model_that_nobody_holds_is_freed():
+    """With its compiled steps, variables and memory."""
+    x, y = np.ones((8, 4), "float32"), np.zeros(8, "int32")
+
+    def train():
+        model = tz.Sequential([tz.Input((4,)), tz.layers.Dense(3)])
+        model.compile("adam", tz.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        model.fit(x, y, verbose=0)
+        return weakref.ref(model)
+
+    model = train()
+    gc.collect()
+    assert model() is None
