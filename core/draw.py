@@ -16,6 +16,7 @@ from typing import Any
 
 from . import pytree
 from .errors import TraceError
+from .files import write_atomically
 from .graph import Graph, trace
 from .op import Node
 from .tensor import Tensor
@@ -77,17 +78,7 @@ class Drawing:
         texts = {".svg": self.svg, ".dot": self.dot, ".gv": self.dot}
         if path.suffix.lower() not in texts:
             raise ValueError(f"draw: expected a file name that ends in .svg or .dot; received '{path}'.")
-        import tempfile
-
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(texts[path.suffix.lower()])
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, lambda file: file.write(texts[path.suffix.lower()].encode()))
 
 
 def draw(

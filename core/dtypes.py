@@ -48,11 +48,6 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype.kind == "f"
 
 
-def is_integer(dtype: np.dtype) -> bool:
-    """True for signed and unsigned integers (not bool)."""
-    return dtype.kind in "iu"
-
-
 def weak(value: Any) -> bool:
     """True for numbers that take the dtype of what they meet: Python and numpy scalars."""
     return isinstance(value, (bool, int, float, np.generic))

@@ -137,10 +137,8 @@ def _describe(tree: Any, leaves: list) -> Any:
         leaves.append(tree)
         return tree.shape, tree.dtype.char
     if kind is np.ndarray:
-        leaf = tree if tree.dtype.kind in "fiub" else None
-        if leaf is None:
-            leaves.append(tensor(tree))  # raises, with a word about the dtype
-        leaves.append(wrap(tree))
+        # Looked at, not copied; tensor() says what is wrong with a dtype that tensors do not have.
+        leaves.append(wrap(tree) if tree.dtype.kind in "fiub" else tensor(tree))
         return tree.shape, tree.dtype.char
     if kind is Variable:
         return _describe(tree.value, leaves)

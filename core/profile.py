@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .files import write_atomically
 from .jit import CompiledFunction, jit
 from .op import Node
 from .primitives.contraction import split_axes
@@ -58,11 +57,7 @@ class Profile:
             event = {"name": row.name, "ph": "X", "pid": 0, "tid": 0, "args": arguments}
             events.append({**event, "ts": start, "dur": row.milliseconds * 1e3})
             start += row.milliseconds * 1e3
-        target = Path(path)
-        handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
-        with os.fdopen(handle, "w") as file:
-            json.dump({"traceEvents": events}, file)
-        os.replace(name, target)
+        write_atomically(path, lambda file: file.write(json.dumps({"traceEvents": events}).encode()))
 
 
 def profile(function: Callable, *arguments: Any, runs: int = 10, path: str | os.PathLike | None = None) -> Profile:

@@ -11,16 +11,16 @@ import inspect
 import json
 import os
 import re
-import secrets
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..core import Tensor, Variable
 from ..core.errors import unknown
+from ..core.files import write_atomically
 from ..layers.layer import blank_weights
 from ..layers.serialization import custom_object_scope, deserialize, serialize
 
@@ -280,30 +280,6 @@ def _target(path: Any, overwrite: bool) -> str:
     if not overwrite and os.path.exists(path):
         raise FileExistsError(f"{path} exists; pass overwrite=True to replace it.")
     return path
-
-
-def write_atomically(path: str, write: Callable[[BinaryIO], Any]) -> None:
-    """Let ``write`` fill a new file beside ``path``, and put it there once it is safely on disk."""
-    folder, name = os.path.split(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"{path} cannot be written: the folder {folder} does not exist.")
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
-    if os.name == "posix":  # the new name too is to survive a power cut
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _write_archive(path: str, members: dict[str, bytes]) -> None:

@@ -325,14 +325,14 @@ class Writer:
         type_ = of_dtype(load.dtype)
         offset = self._position(load.offset)
         for expression, stride, extent in load.dynamic:
-            offset = offset + self._computed_index(self.value(expression), extent) * stride
+            offset = offset + computed_index(self.b, self.value(expression), extent) * stride
         if self.lanes and not load.dynamic and load.offset.coefficient(self.vector_var) == 1:
             type_ = type_.vector(self.lanes)
         return self.b.load(type_, self._pointers[load.buffer], offset)
 
-    def _computed_index(self, value: Value, extent: int) -> Value:
-        """A computed index, counted from the end where negative, and kept inside the axis whatever it is."""
-        b = self.b
-        value = Value(b, index, b.cast(value, of_dtype(np.int64)).text)
-        value = b.select(value < 0, value + extent, value)
-        return b.minimum(b.maximum(value, b.const(index, 0)), b.const(index, extent - 1))
+
+def computed_index(b: Builder, value: Value, extent: int) -> Value:
+    """A computed index, counted from the end where negative, and kept inside the axis whatever it is."""
+    value = Value(b, index, b.cast(value, of_dtype(np.int64)).text)
+    value = b.select(value < 0, value + extent, value)
+    return b.minimum(b.maximum(value, b.const(index, 0)), b.const(index, extent - 1))

@@ -11,11 +11,11 @@ import numpy as np
 
 from ..op import Node
 from ..primitives.random_bits import _MULTIPLIERS, _WEYL, ROUNDS
+from .expressions import computed_index
 from .indices import strides_of
 from .loops import Builder, Module, Value, index, of_dtype, u32, u64
 from .native import Kernel
-
-CHUNK = 16384
+from .rows import CHUNK
 
 
 def write(node: Node, stored: Callable, outputs: list) -> list[tuple] | None:
@@ -182,18 +182,11 @@ def _scatter_add(node: Node) -> Kernel | None:
             with b.loop(0, count, vectorize=False) as k:
                 start = first
                 for pointer, value, extent, stride in zip(positions, indices, shape, strides, strict=False):
-                    start = start + _axis_position(b, b.load(of_dtype(value.dtype), pointer, k), extent) * stride
+                    start = start + computed_index(b, b.load(of_dtype(value.dtype), pointer, k), extent) * stride
                 with b.loop(0, width, parallel=True) as i:
                     total = b.load(type_, out, start + i) + b.load(type_, source, k * row + first + i)
                     b.store(total, out, start + i)
     return Kernel(module.text(), parts, 1)
-
-
-def _axis_position(b: Builder, value: Value, extent: int) -> Value:
-    """A computed index, counted from the end where negative, and kept inside the axis whatever it is."""
-    value = Value(b, index, b.cast(value, of_dtype(np.int64)).text)
-    value = b.select(value < 0, value + extent, value)
-    return b.minimum(b.maximum(value, b.const(index, 0)), b.const(index, extent - 1))
 
 
 # -- windows ---------------------------------------------------------------------------------------------------------

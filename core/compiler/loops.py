@@ -465,7 +465,6 @@ class Builder:
     def trunc(self, x): return self._intrinsic("trunc", x)
     def round(self, x): return self._intrinsic("roundeven", x)
     def copysign(self, x, sign): return self._intrinsic("copysign", *self._pair(x, sign))
-    def popcount(self, x): return self._intrinsic("ctpop", x)
     def rsqrt(self, x): return 1.0 / self.sqrt(x)
     def exp(self, x): return elementary.exp(self, x)
     def expm1(self, x): return elementary.expm1(self, x)

@@ -384,7 +384,7 @@ def _runtime() -> emit_llvm.Library:
     _write_run(module)
     _write_repeat(module)
     text = module.text()
-    return _library(_key(text, "blocks"), text, "blocks", ("worker", "wake", "parallel", "repeat"))
+    return _library(_key(text, "blocks"), text, "blocks", ("worker", "wake", "repeat"))
 
 
 class Pool:
@@ -398,7 +398,7 @@ class Pool:
         self._state = self._memory[start : start + 64]
         self._state[WORKERS] = threads - 1
         address = _runtime().address
-        self.parallel_address, self.state_address = address["parallel"], self._state.ctypes.data
+        self.state_address = self._state.ctypes.data
         word, pointer = ctypes.c_int64, ctypes.c_void_p
         kinds = [pointer, pointer, word, pointer, pointer, pointer, word, word]
         self._run = ctypes.CFUNCTYPE(None, *kinds)(address["repeat"])
