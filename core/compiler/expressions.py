@@ -11,7 +11,7 @@ from ..op import Node
 from ..tensor import Tensor
 from .indices import ZERO, Affine, Unfusable, Var, delinearize, indices_of, linear, strides_of
 from .loops import Builder, Value, index, of_dtype
-from .partition import ALIASES, HEAVY, REDUCTIONS, SETTLED, Group, is_elementwise
+from .partition import ALIASES, HEAVY, REDUCTIONS, SETTLED, Group, is_elementwise, look_through
 from .scalars import Scalars
 
 
@@ -118,9 +118,7 @@ class Expressions:
 
     def _elsewhere(self, value: Tensor) -> Any:
         """The buffer of a value that is in memory before this kernel runs; None for what is computed here."""
-        base = value
-        while base._array is None and (base.node.op.name in ALIASES or base.node.op.name == "reshape"):
-            base = base.node.inputs[base.index if base.node.op.name in ALIASES else 0]
+        base = look_through(value, ("reshape",))
         return None if base._array is None and base.node in self._own else self._stored(value)
 
     def _moved(self, node: Node, output: int, at: tuple[Affine, ...]) -> Expression:

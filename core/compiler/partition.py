@@ -7,7 +7,7 @@ kernel and back into it. What only moves elements belongs to no kernel: it becom
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import numpy as np
 
@@ -31,6 +31,18 @@ HEAVY = {"exp", "log", "tanh", "erf", "sin", "cos", "tan", "power", "expm1", "lo
 def is_elementwise(op: Op) -> bool:
     """Whether the op computes each element of its result from the same elements of its inputs."""
     return op.emit is not None and op.name not in ALIASES
+
+
+def look_through(value: Tensor, names: Container[str] = ()) -> Tensor:
+    """The value that ``value`` is another name of, or, through ops with these names, another form of."""
+    while value._array is None and value.node.op.reference is not None:
+        if value.node.op.name in ALIASES:
+            value = value.node.inputs[value.index]
+        elif value.node.op.name in names:
+            value = value.node.inputs[0]
+        else:
+            break
+    return value
 
 
 class Group:

@@ -21,7 +21,18 @@ from ..variable import changes
 from . import contractions, kernels, native, rows
 from .expressions import InPlace
 from .indices import NotAffine, Unfusable
-from .partition import ALIASES, EPILOGUES, HEAVY, REDUCTIONS, SETTLED, VIEWS, Group, Partition, is_elementwise
+from .partition import (
+    ALIASES,
+    EPILOGUES,
+    HEAVY,
+    REDUCTIONS,
+    SETTLED,
+    VIEWS,
+    Group,
+    Partition,
+    is_elementwise,
+    look_through,
+)
 from .simplify import simplify
 
 log = logging.getLogger("tenzoo.compile")
@@ -141,16 +152,9 @@ class Plan:
 
     def _stored(self, value: Tensor) -> Buffer | None:
         """The buffer that holds ``value`` row-major, through aliases and reshapes; None if it is not in memory."""
-        while value._array is None:
-            node = value.node
-            if value.key in self._buffers:
-                return self._buffers[value.key]
-            if node.op.name in ALIASES:
-                value = node.inputs[value.index]
-            elif node.op.name in ("reshape", SETTLED):
-                value = node.inputs[0]
-            else:
-                return None
+        value = look_through(value, ("reshape", SETTLED))
+        if value._array is None:
+            return self._buffers.get(value.key)
         if id(value) not in self._constants:
             buffer = self._constants[id(value)] = Buffer("constant", value.shape, value.dtype)
             buffer.array = np.array(value._array, order="C")
@@ -159,14 +163,7 @@ class Plan:
 
     def _bases(self, value: Tensor) -> list[Tensor]:
         """The computed values and inputs that ``value`` is a view of."""
-        while value.node is not None and value.node.op.reference is not None:
-            node = value.node
-            if node.op.name in ALIASES:
-                value = node.inputs[value.index]
-            elif node.op.name in VIEWS or node.op.name == SETTLED:
-                value = node.inputs[0]
-            else:
-                break
+        value = look_through(value, (*VIEWS, SETTLED))
         return [value] if value._array is None else []
 
     def _in_memory(self, nodes: list[Node], outputs: Sequence[Tensor]) -> set[Node]:

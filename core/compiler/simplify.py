@@ -13,7 +13,7 @@ from ..op import Node, Op, Spec
 from ..primitives import movement
 from ..tensor import Tensor
 from . import contractions
-from .partition import ALIASES, REDUCTIONS, SETTLED, VIEWS, is_elementwise
+from .partition import ALIASES, REDUCTIONS, SETTLED, VIEWS, is_elementwise, look_through
 from .views import view_of
 
 # The same value, in memory of its own and row-major.
@@ -56,7 +56,7 @@ def _settled(outputs: Sequence[Tensor]) -> list[Tensor]:
     maximum looks for the elements that equal it.
     """
     nodes = reachable(outputs)
-    compared, reduced = ({_computed(v).key for n in nodes if n.op.name in names for v in n.inputs}
+    compared, reduced = ({look_through(v, VIEWS).key for n in nodes if n.op.name in names for v in n.inputs}
                          for names in (("equal",), ("reduce_max", "reduce_min")))  # fmt: skip
     chosen = compared & reduced
 
@@ -68,13 +68,6 @@ def _settled(outputs: Sequence[Tensor]) -> list[Tensor]:
         return settled(made.output(0))
 
     return rewrite(nodes, outputs, [rule], merge=False) if chosen else list(outputs)
-
-
-def _computed(value: Tensor) -> Tensor:
-    """The value that this one is a view of."""
-    while value._array is None and (value.node.op.name in VIEWS or value.node.op.name in ALIASES):
-        value = value.node.inputs[value.index if value.node.op.name in ALIASES else 0]
-    return value
 
 
 def _apart(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -259,12 +252,5 @@ def _addressable(node: Node, inputs: tuple) -> Any:
 
 def _materialized(value: Tensor) -> Tensor:
     """``value`` itself where it lies row-major in memory, perhaps under another shape; else a copy that does."""
-    inner = value
-    while inner._array is None and inner.node.op.reference is not None:
-        if inner.node.op.name in ALIASES:
-            inner = inner.node.inputs[inner.index]
-        elif inner.node.op.name in ("reshape", SETTLED):
-            inner = inner.node.inputs[0]
-        else:
-            return contiguous(value) if inner.node.op.name in VIEWS else value
-    return value
+    inner = look_through(value, ("reshape", SETTLED))
+    return contiguous(value) if inner._array is None and inner.node.op.name in VIEWS else value
