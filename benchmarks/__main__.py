@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import check, import_time, kernels, measure, report, workloads
+from . import check, import_time, input_pipeline, kernels, measure, report, workloads
 from .frameworks import FRAMEWORKS
 
 DEFAULT_FRAMEWORKS = "tenzoo,torch,torch-compile,keras-jax,keras-tf,keras-torch,jax"
 DESCRIPTION = """
-Time the same work in several frameworks, which take turns. There are two more commands: `python -m benchmarks
-import` times the import, `python -m benchmarks kernels WORKLOAD` shows where the time of tenzoo's step goes.
+Time the same work in several frameworks, which take turns. There are three more commands: `python -m benchmarks
+import` times the import, `python -m benchmarks kernels WORKLOAD` shows where the time of tenzoo's step goes, and
+`python -m benchmarks input` compares the decoding and augmenting of JPEGs with PyTorch's DataLoader.
 """
 
 
@@ -76,6 +77,8 @@ def main(arguments: list[str]) -> int:
         return import_time.main()
     if arguments[:1] == ["kernels"]:
         return kernels.main(arguments[1:])
+    if arguments[:1] == ["input"]:
+        return input_pipeline.main(arguments[1:])
     options = parse(arguments)
     if options.list:
         show_list(options)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from .errors import DataError, FetchError
+from .image import augment
 from .image.decode import decode_image
 from .image.image_folder import image_folder
 from .pipeline import Dataset, DatasetIterator
@@ -22,6 +23,7 @@ __all__ = [
     "info",
     "image_folder",
     "decode_image",
+    "augment",
     "dataset",
     "DatasetSpec",
     "DataError",

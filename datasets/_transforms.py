@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import math
 import queue
@@ -26,21 +27,37 @@ def call(step: str, function: Callable, number: int, element: Any, **options: An
     try:
         return function(*element, **options) if type(element) is tuple else function(element, **options)
     except Exception as error:
-        texts = [repr(str(leaf)) for leaf in pytree.flatten(element) if isinstance(leaf, str)]
-        where = f" ({', '.join(texts)})" if texts else ""
-        name = getattr(function, "__name__", type(function).__name__)
-        raise DataError(f"{step}({name}) failed on element {number}{where}: {type(error).__name__}: {error}") from error
+        where = f"{step}({_name(function)}) failed on {describe(number, element)}"
+        raise DataError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def describe(number: int, element: Any) -> str:
+    """Say which element it is: its number, and the texts in it, such as the path of a file."""
+    texts = [repr(str(leaf)) for leaf in pytree.flatten(element) if isinstance(leaf, str)]
+    return f"element {number}" + (f" ({', '.join(texts)})" if texts else "")
+
+
+def call_seeded(function: Callable, seed: int | None, epoch: int, number: int, element: Any) -> Any:
+    """Call a mapped function, with a seed on ``rng=`` too: a generator for this element of this epoch."""
+    if seed is None:
+        return call("map", function, number, element)
+    return call("map", function, number, element, rng=np.random.default_rng((seed, epoch, number)))
 
 
 class Map(Node):
-    """A function of each element, on one or several threads, in order."""
+    """A function of each element, on one or several threads or processes, in order."""
 
-    def __init__(self, parent: Node, function: Callable, num_parallel: int, seed: int | None):
+    def __init__(self, parent: Node, function: Callable, num_parallel: int, seed: int | None, processes: bool = False):
         self._parent, self._function, self._num_parallel, self._seed = parent, function, num_parallel, seed
+        self._processes = processes
         self.cardinality = parent.cardinality
 
     def _over(self, parent: Node | None) -> Node | None:
-        return parent and Map(parent, self._function, self._num_parallel, self._seed)
+        return parent and Map(parent, self._function, self._num_parallel, self._seed, self._processes)
 
     def shuffled(self, seed, reshuffle):
         return self._over(self._parent.shuffled(seed, reshuffle))
@@ -51,15 +68,22 @@ class Map(Node):
 
     def elements(self, epoch, start):
         elements = enumerate(self._parent.elements(epoch, start), start)
+        apply = functools.partial(call_seeded, self._function, self._seed, epoch)
+        if self._processes:
+            from ._workers import map_in_processes  # multiprocessing takes its time to import
+
+            what = functools.partial(_describe_mapped, self._function)
+            yield from map_in_processes(apply, elements, self._num_parallel, what)
+            return
         if self._num_parallel == 1:
             for number, element in elements:
-                yield self._apply(epoch, number, element)
+                yield apply(number, element)
             return
         pool = ThreadPoolExecutor(self._num_parallel, thread_name_prefix="tenzoo-map")
         pending: collections.deque = collections.deque()
         try:
             for number, element in elements:
-                pending.append(pool.submit(self._apply, epoch, number, element))
+                pending.append(pool.submit(apply, number, element))
                 if len(pending) > 2 * self._num_parallel:
                     yield pending.popleft().result()
             while pending:
@@ -67,11 +91,9 @@ class Map(Node):
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _apply(self, epoch: int, number: int, element: Any) -> Any:
-        if self._seed is None:
-            return call("map", self._function, number, element)
-        rng = np.random.default_rng((self._seed, epoch, number))
-        return call("map", self._function, number, element, rng=rng)
+
+def _describe_mapped(function: Callable, number: int, element: Any) -> str:
+    return f"{describe(number, element)} of map({_name(function)})"
 
 
 class Filter(Node):

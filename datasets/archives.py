@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from .errors import DataError
+from .fetch import find
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 BLOCK = 512  # what a member takes at least: a header of a tar archive
@@ -60,6 +61,14 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike, max_bytes: int
             if not folder.is_dir():  # else another process was faster
                 raise
     return folder
+
+
+def unpacked(folder: Path, inner: str, archive: str) -> Path:
+    """Return ``inner`` as it stands in ``folder``, or out of the published ``archive`` there."""
+    found = find(folder, inner, archive)
+    if found.name == archive:
+        return find(unpack(found, folder / f"{archive}.unpacked"), inner)
+    return found
 
 
 def _extract(members: Iterator[Member], folder: Path, max_bytes: int) -> None:

@@ -21,6 +21,7 @@ class File:
     name: str
     urls: tuple[str, ...]
     checksum: str | None = None
+    split: str | None = None  # the only split that needs it
 
 
 def cache_dir() -> Path:

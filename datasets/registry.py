@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core import errors
+from .errors import DataError
 from .fetch import File, fetch
 from .pipeline import Dataset
 from .synthetic import class_patterns
@@ -35,13 +36,15 @@ class DatasetSpec:
     citation: str
     homepage: str
     files: tuple[File, ...]  # none: the data come with the library
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int | None, ...], ...]  # None: it differs from image to image
     dtypes: tuple[str, ...]
     value_range: tuple[int, int]
     classes: tuple[str, ...]
     splits: dict[str, int]  # name -> number of samples
     read: Callable[..., tuple[np.ndarray, ...]]  # (folder, split, **options) -> arrays
     column_labels: bool = False  # load_data gives labels as (n, 1), as Keras does
+    folder: str = ""  # of the cache, where several datasets share their files; by default the name
+    by_hand: str = ""  # where to get the files, if nobody may download them without being asked
 
     def arrays(self, split: str, data_dir: str | os.PathLike | None = None, **options: Any) -> tuple[np.ndarray, ...]:
         """Return the arrays of a split: images (n, *shape) and labels (n,); arguments as for ``load``."""
@@ -49,12 +52,20 @@ class DatasetSpec:
             raise errors.unknown(f"split of {self.name}", split, self.splits)
         if data_dir == "synthetic":
             return class_patterns(self, split, **options)
-        if not self.files and data_dir is not None:
+        return self.read(self._folder(split, data_dir), split, **options)
+
+    def _folder(self, split: str, data_dir: str | os.PathLike | None) -> Path:
+        """Return the folder with the published files of a split."""
+        if self.by_hand and data_dir is None:
+            raise DataError(f"{self.name} cannot be downloaded by the library. {self.by_hand}")
+        if self.files or self.by_hand:
+            needed = tuple(file for file in self.files if file.split in (None, split))
+            return fetch(self.folder or self.name, needed, data_dir)
+        if data_dir is not None:
             raise ValueError(
                 f"{self.name} comes with the library: data_dir must be None or 'synthetic', received {data_dir!r}."
             )
-        folder = fetch(self.name, self.files, data_dir) if self.files else Path(__file__).parent
-        return self.read(folder, split, **options)
+        return Path(__file__).parent
 
     def load(self, split: str = "train", data_dir: str | os.PathLike | None = None, **options: Any) -> Dataset:
         """Return a split as a Dataset of (image, label), with its ``class_names``.
@@ -79,15 +90,15 @@ class DatasetSpec:
         return load_split("train"), load_split("test")
 
 
-def dataset(name: str, **about: Any) -> Callable[[Callable], Callable]:
-    """Register a function that reads a dataset; ``about`` are the fields of its DatasetSpec.
+def dataset(name: str, kind: type[DatasetSpec] = DatasetSpec, **about: Any) -> Callable[[Callable], Callable]:
+    """Register a function that reads a dataset; ``about`` are the fields of its DatasetSpec, or another ``kind``.
 
     ``read(folder, split, **options)`` returns the arrays of one split from the published files in
     ``folder``. The module is found by standing in a subfolder of this package.
     """
 
     def register(read: Callable) -> Callable:
-        _specs[name] = DatasetSpec(name=name, read=read, **about)
+        _specs[name] = kind(name=name, read=read, **about)
         return read
 
     return register

@@ -232,6 +232,7 @@ def read_cifar100(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     "cifar100_coarse",
     description="CIFAR-100 with its 20 groups of classes as labels",
     files=(CIFAR100_FILE,),
+    folder="cifar100",
     classes=COARSE,
     **COMMON,
 )

@@ -13,6 +13,7 @@ from ..errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
+ORIENTATION = 0x0112  # the number of this field in EXIF data
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by number of channels
 
 
@@ -29,6 +30,17 @@ def decode_image(
     Raises:
         DataError: names a file that is missing, no image, truncated, or larger than Pillow's limit.
     """
+    image = open_image(path, channels)
+    if size is not None:
+        from PIL import Image
+
+        height, width = (size, size) if isinstance(size, int) else size
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def open_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> Image.Image:
+    """Return an image file as a Pillow image of 1, 3 or 4 channels of 8 bits, upright; see ``decode_image``."""
     from PIL import Image
 
     if channels not in MODES:
@@ -41,21 +53,21 @@ def decode_image(
                     f"{image.width} × {image.height} pixels may be a decompression bomb; "
                     "raise PIL.Image.MAX_IMAGE_PIXELS if they are not"
                 )
-            image = standard_image(image, channels)
-            if size is not None:
-                height, width = (size, size) if isinstance(size, int) else size
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image.load()  # whole: the "draft" of a JPEG is faster, but not what resizing the whole picture gives
+            return standard_image(image, channels)
     except Exception as error:  # decoders fail in many ways on damaged files: SyntaxError, struct.error, …
         name = path if isinstance(path, (str, os.PathLike)) else getattr(path, "name", "given as bytes")
         raise DataError(f"The image {name} cannot be read: {type(error).__name__}: {error}") from error
-    return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 def standard_image(image: Image.Image, channels: int = 3) -> Image.Image:
-    """Return a Pillow image upright, with 1, 3 or 4 channels of 8 bits."""
-    from PIL import ImageOps
+    """Return a Pillow image upright, with 1, 3 or 4 channels of 8 bits; the same one, if that is what it is."""
+    if image.getexif().get(ORIENTATION, 1) != 1:  # Pillow would copy upright ones too
+        from PIL import ImageOps
 
-    return _eight_bits(ImageOps.exif_transpose(image)).convert(MODES[channels])
+        image = ImageOps.exif_transpose(image)
+    image = _eight_bits(image)
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
 def _eight_bits(image):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
 from ..pipeline import Dataset
-from .decode import decode_image
+from .image_files import image_files
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-
-logger = logging.getLogger("tenzoo.datasets")
 
 
 def image_folder(
@@ -22,13 +20,20 @@ def image_folder(
     size: int | tuple[int, int] | None = None,
     channels: int = 3,
     on_error: str = "raise",
-    num_parallel: int = 2,
+    num_parallel: int | None = None,
+    transform: Callable | Sequence[Callable] | None = None,
+    seed: int = 0,
+    processes: bool = False,
 ) -> Dataset:
     """Return (image (height, width, channels), label) for the images in ``path/<class>/``, at any depth.
 
     The classes are the subfolders in order of their names, kept in ``dataset.class_names``. Images are
-    decoded when they are needed, on ``num_parallel`` threads, as ``decode_image`` describes; without a
-    ``size`` each keeps its own. Shuffling moves paths, not pictures.
+    decoded when they are needed, on ``num_parallel`` threads (by default one for each processor), as
+    ``decode_image`` describes; without a ``size`` each keeps its own. Shuffling moves paths, not pictures.
+
+    ``transform`` is a step of ``datasets.augment``, or a list of them, applied after ``size``; what they draw
+    depends on ``seed``, the epoch and the place in it, not on the number of threads. With ``processes`` the
+    threads are processes; see ``Dataset.map``.
 
     With ``on_error="skip"`` a file that cannot be read is left out, with a warning in the log that counts
     them; the number of elements is then unknown beforehand. Otherwise it raises.
@@ -37,43 +42,31 @@ def image_folder(
         DataError: for a folder without classes, a class without images, or, in iterating, an unreadable
         image.
 
-    Example: ``image_folder("photos", size=224).shuffle(seed=1).batch(32).prefetch()``
+    Example: ``image_folder("photos", transform=[augment.RandomResizedCrop(224), augment.RandomFlip()])
+    .shuffle(seed=1).batch(32).prefetch()``
     """
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error must be 'raise' or 'skip', received {on_error!r}.")
-    files_of = _classes(Path(path).expanduser())
-    names = list(files_of)
-    paths = np.array([str(file) for files in files_of.values() for file in files])
-    labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(files) for files in files_of.values()])
-    skipped: set[str] = set()
-
-    def decode(file: str, label: np.int32) -> tuple[np.ndarray, np.int32] | None:
-        try:
-            return decode_image(file, size, channels), label
-        except DataError as error:
-            if on_error == "raise":
-                raise
-            if file not in skipped:
-                skipped.add(file)
-                logger.warning("Skipped (%d so far): %s", len(skipped), error)
-            return None
-
-    dataset = Dataset.from_arrays((paths, labels)).map(decode, num_parallel)
-    if on_error == "skip":
-        dataset = dataset.filter(lambda image, label=None: image is not None)
-    dataset.class_names = tuple(names)
+    files_of = class_files(Path(path).expanduser())
+    paths = [file for files in files_of.values() for file in files]
+    labels = np.repeat(np.arange(len(files_of), dtype=np.int32), [len(files) for files in files_of.values()])
+    dataset = image_files(paths, labels, size, channels, transform, seed, on_error, num_parallel, processes)
+    dataset.class_names = tuple(files_of)
     return dataset
 
 
-def _classes(root: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class folder."""
+def class_files(root: Path) -> dict[str, list[Path]]:
+    """Return the image files of each class folder; errors as of ``image_folder``."""
     if not root.is_dir():
         raise DataError(f"image_folder() needs a folder with a subfolder for each class; there is no folder {root}.")
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise DataError(f"image_folder() needs a subfolder for each class; {root} has no subfolder.")
     files_of = {
-        folder.name: sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS)
+        folder.name: sorted(
+            file
+            for file in folder.rglob("*")
+            # macOS leaves a "._photo.jpg", which is none, beside each file that it copies.
+            if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+        )
         for folder in folders
     }
     if empty := [name for name, files in files_of.items() if not files]:

@@ -1,15 +1,18 @@
-"""MNIST and Fashion-MNIST, in the IDX format of http://yann.lecun.com/exdb/mnist/."""
+"""MNIST, Fashion-MNIST, KMNIST and EMNIST, in the IDX format of http://yann.lecun.com/exdb/mnist/."""
 
 from __future__ import annotations
 
 import gzip
 import math
+import string
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from ..archives import unpacked
 from ..errors import DataError
 from ..fetch import File, find
 from ..registry import dataset
@@ -53,6 +56,11 @@ def _parse_idx(file: IO[bytes], axes: int) -> np.ndarray:
 def _read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, 28, 28) and labels (n,) from the four published files, gzipped or not."""
     prefix = "train" if split == "train" else "t10k"
+    return read_pair(folder, prefix, range(10))
+
+
+def read_pair(folder: Path, prefix: str, allowed: range) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 28, 28) and labels (n,) from the files of one split, gzipped or not."""
     image_path, label_path = (
         find(folder, f"{prefix}-{name}.gz", f"{prefix}-{name}") for name in ("images-idx3-ubyte", "labels-idx1-ubyte")
     )
@@ -62,8 +70,11 @@ def _read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
             f"{image_path} and {label_path.name} must hold images of 28 × 28 pixels and as many labels; "
             f"received {images.shape} and {labels.shape}."
         )
-    if labels.size and labels.max() > 9:
-        raise DataError(f"{label_path} must hold labels from 0 to 9, received {labels.max()}.")
+    if labels.size and not allowed[0] <= labels.min() <= labels.max() <= allowed[-1]:
+        raise DataError(
+            f"{label_path} must hold labels from {allowed[0]} to {allowed[-1]}, "
+            f"received {labels.min()} to {labels.max()}."
+        )
     return images, labels
 
 
@@ -141,3 +152,73 @@ dataset(
     ),
     **COMMON,
 )(_read)
+
+# Addresses and checksums as in torchvision (torchvision/datasets/mnist.py), names of the classes as in TensorFlow
+# Datasets (image_classification/mnist.py).
+dataset(
+    "kmnist",
+    description="70,000 handwritten letters of cursive Japanese, in the format of MNIST",
+    license="CC BY-SA 4.0",
+    citation="Clanuwat, Bober-Irizar, Kitamoto, Lamb, Yamamoto and Ha (2018). Deep Learning for Classical Japanese "
+    "Literature. arXiv:1812.01718.",
+    homepage="http://codh.rois.ac.jp/kmnist/index.html.en",
+    files=tuple(
+        File(name, (f"http://codh.rois.ac.jp/kmnist/dataset/kmnist/{name}",), f"md5:{md5}")
+        for name, md5 in (
+            ("train-images-idx3-ubyte.gz", "bdb82020997e1d708af4cf47b453dcf7"),
+            ("train-labels-idx1-ubyte.gz", "e144d726b3acfaa3e44228e80efcd344"),
+            ("t10k-images-idx3-ubyte.gz", "5c965bf0a639b31b8f53240b1b52f4d7"),
+            ("t10k-labels-idx1-ubyte.gz", "7320c461ea6c1c855c0b718fb2a4b134"),
+        )
+    ),
+    classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    **COMMON,
+)(_read)
+
+EVERY = string.digits + string.ascii_uppercase + string.ascii_lowercase
+ALIKE_AS_ONE = "".join(character for character in EVERY if character not in "cijklmopsuvwxyz")
+# name: what it holds, classes, samples for training and test. The numbers are those of TensorFlow Datasets, but for
+# the letters, where the published files have those of https://huggingface.co/datasets/tanganke/emnist_letters.
+EMNIST = {
+    "balanced": ("letters and digits, equally often", ALIKE_AS_ONE, 112800, 18800),
+    "byclass": ("letters and digits", EVERY, 697932, 116323),
+    "bymerge": ("letters and digits, small letters that look like capitals as those", ALIKE_AS_ONE, 697932, 116323),
+    "digits": ("digits", string.digits, 240000, 40000),
+    "letters": ("letters, large and small as one", string.ascii_uppercase, 124800, 20800),
+    "mnist": ("digits, as many as in MNIST", string.digits, 60000, 10000),
+}
+
+
+def _read_emnist(name: str) -> Callable[[Path, str], tuple[np.ndarray, np.ndarray]]:
+    def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return images (n, 28, 28), turned upright from the published ones, and labels (n,)."""
+        first = 1 if name == "letters" else 0
+        prefix = f"emnist-{name}-{split}"
+        if not list(folder.glob(f"{prefix}-*")):
+            folder = unpacked(folder, "gzip", "gzip.zip")
+        images, labels = read_pair(folder, prefix, range(first, first + len(EMNIST[name][1])))
+        return np.ascontiguousarray(images.transpose(0, 2, 1)), labels - np.uint8(first)
+
+    return read
+
+
+# Address and checksum as in torchvision (torchvision/datasets/mnist.py).
+for _name, (_what, _classes, _train, _test) in EMNIST.items():
+    dataset(
+        f"emnist_{_name}",
+        description=f"handwritten {_what}, of NIST Special Database 19, in the format of MNIST",
+        license="none known; see the homepage",
+        citation="Cohen, Afshar, Tapson and van Schaik (2017). EMNIST: an extension of MNIST to handwritten letters. "
+        "arXiv:1702.05373.",
+        homepage="https://www.nist.gov/itl/products-and-services/emnist-dataset",
+        files=(
+            File(
+                "gzip.zip",
+                ("https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",),
+                "md5:58c8d27c78d21e728a6bc7b3cc06412e",
+            ),
+        ),
+        folder="emnist",
+        classes=tuple(_classes),
+        **COMMON | {"splits": {"train": _train, "test": _test}},
+    )(_read_emnist(_name))

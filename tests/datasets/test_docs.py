@@ -8,7 +8,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["", ".pipeline", ".registry"])
+@pytest.mark.parametrize("name", ["", ".pipeline", ".registry", ".image.augment"])
 def test_examples(name):
     result = doctest.testmod(importlib.import_module(f"tenzoo.datasets{name}"))
     assert result.attempted > 0 and result.failed == 0

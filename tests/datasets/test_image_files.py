@@ -1,4 +1,4 @@
-"""The published formats of MNIST and CIFAR, written here in small, whole and damaged."""
+"""The published formats of the MNIST family and CIFAR, written here in small, whole and damaged."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import gzip
 import hashlib
 import io
 import pickle
+import shutil
 import struct
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def write_mnist(folder, images=GREY, labels=DIGITS, prefix="train", compress=gzi
     (folder / f"{prefix}-labels-idx1-ubyte{suffix}").write_bytes(compress(idx(labels)))
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
 @pytest.mark.parametrize("form", [{}, {"compress": bytes, "suffix": ""}])
 def test_mnist(tmp_path, name, form):
     write_mnist(tmp_path, **form)
@@ -41,6 +43,40 @@ def test_mnist(tmp_path, name, form):
     x[0] = 0  # the arrays are the user's own
     (image, label), *_ = datasets.load(name, "test", data_dir=str(tmp_path))
     assert (image == GREY[0]).all() and label == 3
+
+
+def write_emnist(folder, name, first=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "test"):
+        lying = GREY.transpose(0, 2, 1)  # as they are published
+        (folder / f"emnist-{name}-{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(lying)))
+        (folder / f"emnist-{name}-{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(DIGITS + first)))
+
+
+@pytest.mark.parametrize("name", ["balanced", "byclass", "bymerge", "digits", "letters", "mnist"])
+def test_emnist(tmp_path, name):
+    write_emnist(tmp_path, name, first=1 if name == "letters" else 0)
+    (x, y), (x_test, _) = datasets.info(f"emnist_{name}").load_data(tmp_path)
+    assert (x == GREY).all() and (y == DIGITS).all() and (x_test == GREY).all()
+    write_emnist(tmp_path, name, first=100)
+    with pytest.raises(DataError, match=f"emnist-{name}-train-labels.*received 101 to 109"):
+        datasets.load(f"emnist_{name}", data_dir=tmp_path)
+
+
+def test_emnist_in_its_archive(tmp_path):
+    write_emnist(tmp_path / "gzip", "letters", first=1)
+    with zipfile.ZipFile(tmp_path / "gzip.zip", "w") as archive:
+        for path in sorted((tmp_path / "gzip").iterdir()):
+            archive.write(path, f"gzip/{path.name}")
+    shutil.rmtree(tmp_path / "gzip")
+    images, labels = datasets.emnist_letters.arrays("train", tmp_path)
+    assert (images == GREY).all() and "".join(datasets.emnist_letters.classes[i] for i in labels) == "DBEBFJC"
+
+
+def test_classes_of_emnist():
+    assert "".join(datasets.emnist_balanced.classes) == (
+        "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"  # Cohen et al. (2017)
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +115,7 @@ def test_mnist_files_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match="28 × 28"):
         datasets.load("mnist", data_dir=tmp_path)
     write_mnist(tmp_path, labels=DIGITS + 1)
-    with pytest.raises(DataError, match="labels from 0 to 9, received 10"):
+    with pytest.raises(DataError, match="labels from 0 to 9, received 2 to 10"):
         datasets.load("mnist", data_dir=tmp_path)
     with pytest.raises(DataError, match="Expected t10k-images"):
         datasets.load("mnist", "test", data_dir=tmp_path)

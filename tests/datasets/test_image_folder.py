@@ -29,6 +29,7 @@ def folder(tmp_path):
     picture(colour=(0, 0, 0)).save(tmp_path / "cat" / "a.JPG")
     picture(20, 20, (0, 255, 0)).save(tmp_path / "dog" / "old" / "c.bmp")
     (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "cat" / "._b.png").write_text("a shadow that macOS leaves")
     (tmp_path / ".hidden").mkdir()
     return tmp_path
 

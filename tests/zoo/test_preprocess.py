@@ -94,3 +94,21 @@ def test_it_is_saved_with_a_model():
     preprocess = Preprocess((16, 16), resize=20, interpolation="bicubic", mean=HALF, std=HALF, crop="round")
     copy = deserialize(serialize(preprocess))
     np.testing.assert_array_equal(copy(PICTURE), preprocess(PICTURE))
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("tf", (1, 0, -1)),
+        ("torch", (0.515 / 0.229, 0.044 / 0.224, -0.406 / 0.225)),
+        ("caffe", (-103.939, 10.721, 131.32)),
+        ("128", (127 / 128, -0.5 / 128, -1)),
+    ],
+)
+def test_pixels_of_keras(mode, expected):
+    """The documentation of keras.applications.imagenet_utils.preprocess_input, on (255, 127.5, 0), or nearly so."""
+    picture = np.zeros((2, 2, 3), np.uint8)
+    picture[:] = (255, 127, 0)
+    half = {"tf": 0.5 / 127.5, "torch": 0.5 / 255 / 0.224, "caffe": 0.5, "128": 0.5 / 128}[mode]
+    pixel = Preprocess.from_keras(mode, 2)(picture)[0, 0] + np.array((0, half, 0))
+    np.testing.assert_allclose(pixel, expected, rtol=1e-4, atol=1e-4)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...datasets.image.decode import decode_image, standard_image
+from ...datasets.image.augment import normalize
+from ...datasets.image.decode import open_image, standard_image
 from ...layers.serialization import Serializable
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Preprocess(Serializable):
         mean: of the channels, in units where white is 1; their number is the number of channels (1, 3 or 4).
         std: what the channels are divided by.
         crop: where an odd margin goes: "floor" as in transformers, "round" as in torchvision and timm.
+        reverse: the channels of the result go from blue to red, as networks that began in Caffe take them.
 
     >>> Preprocess(size=(2, 2), mean=HALF, std=HALF)(np.full((4, 6, 3), 255, "uint8")).max()
     np.float32(1.0)
@@ -51,6 +53,7 @@ class Preprocess(Serializable):
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
         crop: str = "floor",
+        reverse: bool = False,
     ):
         if interpolation not in ("nearest", "bilinear", "bicubic", "lanczos"):
             raise ValueError(f"interpolation is nearest, bilinear, bicubic or lanczos; received {interpolation!r}.")
@@ -59,7 +62,7 @@ class Preprocess(Serializable):
         if len(mean) != len(std) or len(mean) not in (1, 3, 4):
             raise ValueError(f"mean and std have 1, 3 or 4 numbers each; received {mean!r} and {std!r}.")
         self.size, self.resize, self.interpolation = (int(size[0]), int(size[1])), resize, interpolation
-        self.mean, self.std, self.crop = tuple(mean), tuple(std), crop
+        self.mean, self.std, self.crop, self.reverse = tuple(mean), tuple(std), crop, reverse
 
     @classmethod
     def from_transformers(cls, config: dict[str, Any]) -> Preprocess:
@@ -99,6 +102,22 @@ class Preprocess(Serializable):
             crop="round",
         )
 
+    @classmethod
+    def from_keras(cls, mode: str, size: int) -> Preprocess:
+        """What ``preprocess_input`` of a module of keras.applications does, or its model itself.
+
+        Args:
+            mode: "tf" for -1 to 1, "torch" for ImageNet's mean and standard deviation, "caffe" for its mean alone and
+                channels from blue to red, "128" for a division by 128 in place of 127.5.
+            size: height and width of the result.
+        """
+        if mode == "caffe":
+            mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+            return cls((size, size), mean=mean, std=(1 / 255,) * 3, reverse=True)
+        half = (128 / 255,) * 3
+        mean, std = {"tf": (HALF, HALF), "torch": (IMAGENET_MEAN, IMAGENET_STD), "128": (half, half)}[mode]
+        return cls((size, size), mean=mean, std=std)
+
     def __call__(self, images: Any) -> np.ndarray:
         """Return the pixels of one image (H, W, C), or of a list of them (B, H, W, C).
 
@@ -108,9 +127,9 @@ class Preprocess(Serializable):
         """
         if isinstance(images, (list, tuple)):
             return np.stack([self(image) for image in images])
-        picture = read_image(images, len(self.mean))
-        pixels = np.asarray(self._fitted(picture), np.float32).reshape(*self.size, len(self.mean)) / np.float32(255)
-        return (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        picture = self._fitted(read_image(images, len(self.mean)))
+        pixels = normalize(np.asarray(picture).reshape(*self.size, len(self.mean)), self.mean, self.std)
+        return pixels[..., ::-1] if self.reverse else pixels
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
         """The picture at ``size``."""
@@ -150,7 +169,7 @@ def read_image(image: Any, channels: int = 3) -> Image.Image:
     if isinstance(image, (bytes, bytearray)):
         image = io.BytesIO(image)
     if isinstance(image, (str, os.PathLike, io.IOBase)):
-        return Image.fromarray(_squeezed(decode_image(image, channels=channels)))
+        return open_image(image, channels)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ValueError(
