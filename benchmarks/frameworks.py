@@ -248,6 +248,7 @@ class Torch(Framework):
     """PyTorch, eager."""
 
     packages = ("torch",)
+    fused: bool | None = None  # PyTorch's own choice: on a CPU, one kernel for every operation of the optimizer
 
     def __init__(self, workload, threads):
         import torch
@@ -265,7 +266,7 @@ class Torch(Framework):
             self.data = [(x, y.long()) for x, y in self.data]  # what its cross-entropy takes
         if workload.loss:
             parameters = self.model.parameters()
-            self.optimizer = torch.optim.Adam(parameters, LEARNING_RATE, eps=1e-7)  # the eps of Keras
+            self.optimizer = torch.optim.Adam(parameters, LEARNING_RATE, eps=1e-7, fused=self.fused)  # the eps of Keras
 
     def step(self, index):
         x, y = self.data[index]
@@ -290,6 +291,37 @@ class Torch(Framework):
         self.load(self.model, weights)
 
 
+class TorchFused(Torch):
+    """PyTorch with its fused optimizer, which one has to ask for."""
+
+    fused = True
+
+
+class OnnxRuntime(Torch):
+    """PyTorch's model exported to ONNX; inference only."""
+
+    packages = ("torch", "onnxruntime")
+
+    def __init__(self, workload, threads):
+        import io
+
+        import onnxruntime
+
+        super().__init__(workload, threads)
+        if workload.loss:
+            raise ValueError("ONNX Runtime is timed at inference.")
+        program = self.torch.onnx.export(self.model, (self.data[0][0],), dynamo=True, verbose=False)
+        stream = io.BytesIO()
+        program.save(stream)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(stream.getvalue(), options, providers=["CPUExecutionProvider"])
+        self.name = self.session.get_inputs()[0].name
+
+    def step(self, index):
+        return self.session.run(None, {self.name: self.data[index][0].numpy()})
+
+
 class TorchCompile(Torch):
     """PyTorch with torch.compile."""
 
@@ -304,7 +336,9 @@ FRAMEWORKS: dict[str, type[Framework]] = {
     "tenzoo": Tenzoo,
     "tenzoo-fit": TenzooFit,
     "torch": Torch,
+    "torch-fused": TorchFused,
     "torch-compile": TorchCompile,
+    "onnxruntime": OnnxRuntime,
     "keras-jax": KerasJax,
     "keras-tf": KerasTensorflow,
     "keras-torch": KerasTorch,

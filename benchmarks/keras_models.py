@@ -147,6 +147,32 @@ def gpt(k: Any, w: workloads.Gpt) -> Any:
     return k.Model(inputs, k.layers.Dense(w.vocabulary, use_bias=False)(normalize(k, x)))
 
 
+def vit(k: Any, w: workloads.VitS16) -> Any:
+    inputs = k.Input((w.size, w.size, 3))
+    x = k.layers.Conv2D(w.width, w.patch, strides=w.patch)(inputs)
+    x = tokens(k, w, k.layers.Reshape((w.length - 1, w.width))(x))
+    for _ in range(w.layers):
+        x = k.layers.Add()([x, attend(k, w, normalize(k, x), causal=False)])
+        x = k.layers.Add()([x, feed_forward(k, w, normalize(k, x))])
+    first = k.layers.Flatten()(k.layers.Cropping1D((0, w.length - 1))(normalize(k, x)))
+    return k.Model(inputs, k.layers.Dense(w.classes)(first))
+
+
+def tokens(k: Any, w: workloads.VitS16, patches: Any) -> Any:
+    """A token for the class before those of the patches, and places: (B, T - 1, d) -> (B, T, d)"""
+
+    class Tokens(k.layers.Layer):
+        def build(self, input_shape: Any) -> None:
+            self.own = self.add_weight((1, w.width), initializer="uniform", name="class")
+            self.table = self.add_weight((w.length, w.width), initializer="uniform", name="table")
+
+        def call(self, x: Any) -> Any:
+            own = k.ops.broadcast_to(self.own, (k.ops.shape(x)[0], 1, w.width))
+            return k.ops.concatenate([own, x], axis=1) + self.table
+
+    return Tokens()(patches)
+
+
 def embed(k: Any, w: workloads.Transformer, tokens: Any) -> Any:
     """Vectors of the tokens and of their places: (B, T) -> (B, T, d)"""
 
@@ -239,6 +265,12 @@ BUILDERS: dict[str, Callable[[Any, Any], Any]] = {
     "mobilenet_v2": mobilenet_v2,
     "resnet50-inference": resnet50,
     "resnet50": resnet50,
+    "resnet50-inference-32": resnet50,
+    "mobilenet_v2-inference": mobilenet_v2,
+    "mobilenet_v2-inference-32": mobilenet_v2,
+    "vit-s16": vit,
+    "vit-s16-inference": vit,
+    "vit-s16-inference-32": vit,
     "call": mlp,
     "small-step": mlp,
     "small-step-8": mlp,

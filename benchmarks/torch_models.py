@@ -229,6 +229,25 @@ def bert_like(w: workloads.BertLike) -> nn.Module:
     return nn.Sequential(Embed(w), nn.LayerNorm(w.width), *blocks, First(), nn.Linear(w.width, w.classes))
 
 
+class Tokens(nn.Module):
+    """A token for the class before those of the patches, and places: (B, d, H, W) -> (B, T, d)"""
+
+    def __init__(self, w: workloads.VitS16):
+        super().__init__()
+        self.own = nn.Parameter(torch.empty(1, w.width).uniform_(-0.05, 0.05))
+        self.places = nn.Parameter(torch.empty(w.length, w.width).uniform_(-0.05, 0.05))
+
+    def forward(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        return torch.cat([self.own.expand(x.shape[0], 1, -1), x], 1) + self.places
+
+
+def vit(w: workloads.VitS16) -> nn.Module:
+    blocks = [Block(w, causal=False, norm_first=True) for _ in range(w.layers)]
+    patches = nn.Conv2d(3, w.width, w.patch, w.patch)
+    return images(patches, Tokens(w), *blocks, nn.LayerNorm(w.width), First(), nn.Linear(w.width, w.classes))
+
+
 def gpt(w: workloads.Gpt) -> nn.Module:
     blocks = [Block(w, causal=True, norm_first=True) for _ in range(w.layers)]
     head = nn.Linear(w.width, w.vocabulary, bias=False)
@@ -247,6 +266,12 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": mobilenet_v2,
     "resnet50-inference": resnet50,
     "resnet50": resnet50,
+    "resnet50-inference-32": resnet50,
+    "mobilenet_v2-inference": mobilenet_v2,
+    "mobilenet_v2-inference-32": mobilenet_v2,
+    "vit-s16": vit,
+    "vit-s16-inference": vit,
+    "vit-s16-inference-32": vit,
     "call": mlp,
     "small-step": mlp,
     "small-step-8": mlp,
@@ -305,6 +330,11 @@ def _load_embed(module: Embed, rest: Iterator[torch.Tensor]) -> None:
     _put(module.places, next(rest))
 
 
+def _load_tokens(module: Tokens, rest: Iterator[torch.Tensor]) -> None:
+    _put(module.own, next(rest))
+    _put(module.places, next(rest))
+
+
 def _load_attention(module: Attention, rest: Iterator[torch.Tensor]) -> None:
     width = module.output.in_features
     for part in range(3):
@@ -331,6 +361,7 @@ _LOADERS: dict[type, Callable] = {
     nn.Embedding: _load_embedding,
     nn.LSTM: _load_lstm,
     Embed: _load_embed,
+    Tokens: _load_tokens,
     Attention: _load_attention,
 }
 

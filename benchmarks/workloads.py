@@ -226,7 +226,8 @@ class MobileNetV2(Images):
             for index in range(count):
                 yield expansion, filters, stride if index == 0 else 1
 
-    def flops(self):
+    def forward(self) -> tuple[int, int]:
+        """Operations of the forward pass for one image, and those of the first convolution."""
         size, channels = self.size // 2, 32
         first = convolution(size, 3, 3, channels)
         each = first
@@ -237,7 +238,10 @@ class MobileNetV2(Images):
             size //= stride
             each += convolution(size, 3, 1, wide) + convolution(size, 1, wide, filters)
             channels = filters
-        each += convolution(size, 1, channels, self.last) + products(1, (self.last, self.classes))
+        return each + convolution(size, 1, channels, self.last) + products(1, (self.last, self.classes)), first
+
+    def flops(self):
+        each, first = self.forward()
         return training(self.batch * each, self.batch * first)
 
 
@@ -287,6 +291,92 @@ class ResNet50Inference(ResNet50):
 
     def flops(self):
         return self.batch * self.forward()[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNet50Inference32(ResNet50Inference):
+    """The same on 32 images at once."""
+
+    name = "resnet50-inference-32"
+
+    batch: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class MobileNetV2Inference(MobileNetV2):
+    """MobileNetV2 classifies one image."""
+
+    name = "mobilenet_v2-inference"
+    loss = None
+
+    batch: int = 1
+    size: int = 224
+
+    def flops(self):
+        return self.batch * self.forward()[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class MobileNetV2Inference32(MobileNetV2Inference):
+    """The same on 32 images at once."""
+
+    name = "mobilenet_v2-inference-32"
+
+    batch: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class VitS16(Images):
+    """ViT-S/16: a training step; Dosovitskiy et al. (2020), Touvron et al. (2020)."""
+
+    name = "vit-s16"
+    tiny = {"batch": 2, "size": 16, "patch": 8, "layers": 1, "width": 8, "heads": 2, "classes": 10}
+
+    batch: int = 8
+    size: int = 224
+    patch: int = 16
+    layers: int = 12
+    width: int = 384
+    heads: int = 6
+    classes: int = 1000
+
+    @property
+    def length(self) -> int:
+        """Tokens: one for each patch, and one for the class."""
+        return (self.size // self.patch) ** 2 + 1
+
+    def forward(self) -> tuple[int, int]:
+        """Operations of the forward pass for one image, and those of the first convolution."""
+        d, rows = self.width, self.length
+        first = convolution(self.size // self.patch, self.patch, 3, d)
+        block = products(rows, (d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)) + 4 * rows * rows * d
+        return first + self.layers * block + products(1, (d, self.classes)), first
+
+    def flops(self):
+        each, first = self.forward()
+        return training(self.batch * each, self.batch * first)
+
+
+@dataclasses.dataclass(frozen=True)
+class VitS16Inference(VitS16):
+    """ViT-S/16 classifies one image."""
+
+    name = "vit-s16-inference"
+    loss = None
+
+    batch: int = 1
+
+    def flops(self):
+        return self.batch * self.forward()[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class VitS16Inference32(VitS16Inference):
+    """The same on 32 images at once."""
+
+    name = "vit-s16-inference-32"
+
+    batch: int = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -433,12 +523,21 @@ WORKLOADS: dict[str, type[Workload]] = {
         MobileNetV2,
         ResNet50Inference,
         ResNet50,
+        ResNet50Inference32,
+        MobileNetV2Inference,
+        MobileNetV2Inference32,
+        VitS16,
+        VitS16Inference,
+        VitS16Inference32,
         Call,
         SmallStep,
         SmallStep8,
     )
 }
-DEFAULT = [name for name in WORKLOADS if name != "resnet50"]  # whose training step takes seconds: on demand
+# The rest, which take seconds a step or stand for the vision zoo, on demand.
+ON_DEMAND = {"resnet50", "resnet50-inference-32", "mobilenet_v2-inference", "mobilenet_v2-inference-32", "vit-s16"}
+ON_DEMAND |= {"vit-s16-inference", "vit-s16-inference-32"}
+DEFAULT = [name for name in WORKLOADS if name not in ON_DEMAND]
 
 
 def workload(name: str, tiny: bool = False) -> Workload:

@@ -200,7 +200,7 @@ def picture_of_kernels(graph: Graph) -> Picture:
                 made.append(buffer)
         writers.update(dict.fromkeys(made, number))
         picture.boxes[number].detail = ", ".join(map(_memory, made)) or "in place"
-    for buffer in plan.results:
+    for buffer, _ in plan.results:
         if buffer in writers:
             result = picture.add(Box("result", _memory(buffer), "output", order=len(plan.steps)))
             picture.edges[(writers[buffer], result)] = _memory(buffer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from . import config
@@ -11,9 +12,10 @@ from .errors import unknown
 
 NAMES = (  # all that tensors hold
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64"),
+    *("bfloat16", "float16", "float32", "float64"),
 )
-_KNOWN = {name: np.dtype(name) for name in NAMES}
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)  # numpy has none of its own
+_KNOWN = {name: BFLOAT16 if name == "bfloat16" else np.dtype(name) for name in NAMES}
 _LOOKUP: dict[Any, np.dtype] = {
     **_KNOWN,
     **{dtype: dtype for dtype in _KNOWN.values()},
@@ -23,6 +25,7 @@ _LOOKUP: dict[Any, np.dtype] = {
     bool: np.dtype("bool"),
 }
 BOOL, INT32, FLOAT32, FLOAT64 = (np.dtype(name) for name in ("bool", "int32", "float32", "float64"))
+HALVES = frozenset((BFLOAT16, np.dtype("float16")))  # of two bytes: kept in memory, computed with as float32
 
 
 def as_dtype(dtype: Any) -> np.dtype:
@@ -44,8 +47,18 @@ def as_dtype(dtype: Any) -> np.dtype:
 
 
 def is_floating(dtype: np.dtype) -> bool:
-    """True for float16, float32, float64."""
-    return dtype.kind == "f"
+    """True for bfloat16, float16, float32, float64."""
+    return dtype.kind == "f" or dtype == BFLOAT16
+
+
+def kind_of(dtype: np.dtype) -> str:
+    """numpy's letter for the kind of a dtype, "f" for bfloat16 too, which numpy calls void."""
+    return "f" if dtype == BFLOAT16 else dtype.kind
+
+
+def limits(dtype: np.dtype) -> Any:
+    """Smallest and largest number of a dtype and, of floats, the precision: ``np.finfo`` or ``np.iinfo``."""
+    return np.iinfo(dtype) if dtype.kind in "iu" else ml_dtypes.finfo(dtype)
 
 
 def weak(value: Any) -> bool:
@@ -72,7 +85,7 @@ def result_type(*operands: Any) -> np.dtype:
         strong = dtype if strong is None or strong == dtype else _promote(strong, dtype)
     if strong is None:
         return (BOOL, INT32, as_dtype(None))[weakest - 1]
-    if weakest == 3 and strong.kind != "f":
+    if weakest == 3 and not is_floating(strong):
         return as_dtype(None)
     if weakest == 2 and strong.kind == "b":
         return INT32
@@ -80,8 +93,10 @@ def result_type(*operands: Any) -> np.dtype:
 
 
 def _promote(a: np.dtype, b: np.dtype) -> np.dtype:
-    if (a.kind == "f") != (b.kind == "f"):
-        return a if a.kind == "f" else b
+    if is_floating(a) != is_floating(b):
+        return a if is_floating(a) else b
+    if a in HALVES and b in HALVES:
+        return FLOAT32  # neither holds the numbers of the other
     promoted = np.promote_types(a, b)
     # numpy answers float64 for int64 with uint64; integers stay integers here.
-    return promoted if promoted.kind == a.kind or promoted.kind == b.kind else np.dtype("int64")
+    return promoted if kind_of(promoted) in (kind_of(a), kind_of(b)) else np.dtype("int64")

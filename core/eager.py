@@ -23,18 +23,18 @@ def compute(op: Op, arrays: list[np.ndarray], attributes: dict) -> Any:
         _plans[key] = _compiled(op, arrays, attributes)
     plan = _plans[key]
     if plan is None:
-        return op.reference(*arrays, **attributes)
+        return op.compute(*arrays, **attributes)
     results = plan.run(arrays)
     return results[0] if len(results) == 1 else tuple(results)
 
 
 def _compiled(op: Op, arrays: list[np.ndarray], attributes: dict) -> Any:
     from .compiler.emit_llvm import CompileError
-    from .compiler.plan import Plan
+    from .compiler.stored import compiled
 
     symbols = [placeholder(a.shape, a.dtype) for a in arrays]
     try:
-        return Plan(Graph(symbols, {}, op(*symbols, **attributes), {}))
+        return compiled(Graph(symbols, {}, op(*symbols, **attributes), {}))
     except CompileError as error:
         logging.getLogger("tenzoo.compile").warning("%s: numpy computes it, because %s", op.name, error)
         return None

@@ -387,6 +387,7 @@ def checkpoint(function: Callable) -> Callable:
         if not state.recorders:
             return function(*arguments, **options)
         inputs = [tensor(leaf) for leaf in pytree.flatten(arguments)]
+        autocast = state.autocast
         with _Recorder(), StateScope() as scope:
             copies = [_watched_copy(value) for value in inputs]
             start = next_serial()
@@ -409,7 +410,11 @@ def checkpoint(function: Callable) -> Callable:
                     value.watched = True
                 copies = [_watched_copy(value) for value in guarded[: len(inputs)]]
                 since = next_serial()
-                repeated = function(*pytree.unflatten(arguments, copies), **options)
+                outer, state.autocast = state.autocast, autocast
+                try:
+                    repeated = function(*pytree.unflatten(arguments, copies), **options)
+                finally:
+                    state.autocast = outer
             targets = [tensor(value) for value in pytree.flatten(repeated)]
             return backpropagate(targets, incoming, [*copies, *again, *closed_over], since)
 

@@ -43,20 +43,15 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         """The nodes that the outputs depend on, in an order in which they can be computed (without inputs)."""
-        order: list[Node] = []
-        visited: set[Node] = set()
-        stack = [(value.node, False) for value in self.outputs if value.node is not None]
+        found: set[Node] = set()
+        stack = [value.node for value in self.outputs]
         while stack:
-            node, done = stack.pop()
-            if done:
-                order.append(node)
-            elif node not in visited:
-                visited.add(node)
-                if node.op.reference is None:
-                    continue
-                stack.append((node, True))
-                stack.extend((value.node, False) for value in node.inputs if value.node is not None)
-        return sorted(order, key=lambda node: node.serial)
+            node = stack.pop()
+            if node is None or node in found or node.op.reference is None:
+                continue
+            found.add(node)
+            stack.extend([value.node for value in node.inputs])
+        return sorted(found, key=lambda node: node.serial)
 
     def captured(self) -> list[Tensor]:
         """Symbolic values used here that are neither computed here nor inputs: those of a trace around this one."""
@@ -72,12 +67,18 @@ class Graph:
             expected = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in self.inputs)
             received = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in given)
             raise TraceError(f"The graph was traced for ({expected}); received ({received}).")
-        if foreign := self.captured():
-            raise TraceError(
-                f"The graph uses {foreign[0]}, a symbolic value of another trace. Pass it in as an argument; values of "
-                "a trace that has ended cannot be used."
-            )
+        self.require_closed()
         return self.run([value._array for value in given])
+
+    def require_closed(self) -> None:
+        """Raise TraceError if something is used that was left behind by another trace, as a side effect."""
+        if foreign := self.captured():
+            value = foreign[0]
+            reader = next((f"'{n.op.name}' in " for n in self.nodes() for v in n.inputs if v.key == value.key), "")
+            raise TraceError(
+                f"{reader}the graph uses {value}, a symbolic value of another trace. Pass it in as an argument; values "
+                "of a trace that has ended cannot be used."
+            )
 
     def run(self, arrays: list[np.ndarray]) -> Any:
         """Like calling it, on the arrays for ``inputs`` in order."""
@@ -88,8 +89,11 @@ class Graph:
             return value._array if value._array is not None else values[value.key]
 
         for node in self.nodes():
-            with np.errstate(all="ignore"):
-                results = node.op.reference(*map(look_up, node.inputs), **node.attributes)
+            try:
+                with np.errstate(all="ignore"):
+                    results = node.op.compute(*map(look_up, node.inputs), **node.attributes)
+            except MemoryError as error:
+                raise MemoryError(f"{node.op.name}{node.scope and f' of {node.scope}'}: {error}") from None
             for i, array in enumerate(results if node.many else (results,)):
                 values[(node, i)] = np.asarray(array)
         result = pytree.map(lambda leaf: wrap(look_up(leaf)), self.result)
@@ -103,13 +107,12 @@ def _is_array(leaf: Any) -> bool:
 
 
 def replaced(outputs: list[Tensor], mapping: dict[Any, Tensor]) -> list[Tensor]:
-    """``outputs`` computed anew with other tensors for the keys in ``mapping``."""
-    values: dict[Any, Tensor] = dict(mapping)
+    """``outputs`` computed anew with other tensors for the keys in ``mapping``, where what they became is added."""
 
     def look_up(value: Tensor) -> Tensor:
-        return value if value._array is not None else values.get(value.key, value)
+        return value if value._array is not None else mapping.get(value.key, value)
 
-    stack = [(v.node, False) for v in outputs if v._array is None and v.key not in values]
+    stack = [(v.node, False) for v in outputs if v._array is None and v.key not in mapping]
     seen: set[Node] = set()
     while stack:
         node, done = stack.pop()
@@ -119,11 +122,11 @@ def replaced(outputs: list[Tensor], mapping: dict[Any, Tensor]) -> list[Tensor]:
                 continue
             copy = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
             copy.scope = node.scope
-            values.update({(node, i): copy.output(i) for i in range(len(node.specs)) if (node, i) not in mapping})
+            mapping.update({(node, i): copy.output(i) for i in range(len(node.specs)) if (node, i) not in mapping})
         elif node not in seen and node.op.reference is not None:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((v.node, False) for v in node.inputs if v._array is None and v.key not in values)
+            stack.extend((v.node, False) for v in node.inputs if v._array is None and v.key not in mapping)
     return [look_up(value) for value in outputs]
 
 
@@ -136,7 +139,7 @@ class _TraceScope(StateScope):
     """Variables read while tracing become inputs of the graph."""
 
     def first_read(self, variable: Variable) -> Tensor:
-        return placeholder(variable.shape, variable.dtype, variable.path)
+        return placeholder(variable.shape, variable._value.dtype, variable.path)
 
 
 def trace(function: Callable, *arguments: Any, **options: Any) -> Graph:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .dtypes import FLOAT32, HALVES
 from .errors import ShapeError
 from .tensor import Tensor
 
@@ -63,6 +64,18 @@ class Op:
     def __call__(self, *inputs: Tensor, **attributes: Any) -> Any:
         return apply(self, inputs, attributes)
 
+    def compute(self, *arrays: np.ndarray, **attributes: Any) -> Any:
+        """What the reference makes of arrays; of half precision in float32, and rounded once."""
+        if self.name in OF_ANY_DTYPE or not any(array.dtype in HALVES for array in arrays):
+            return self.reference(*arrays, **attributes)
+        specs = self.rule(*arrays, **attributes)
+        arrays = [array.astype(FLOAT32) if array.dtype in HALVES else array for array in arrays]
+        with np.errstate(all="ignore"):
+            result = self.reference(*arrays, **attributes)
+            if type(result) is tuple:
+                return tuple(np.asarray(a).astype(spec.dtype) for a, spec in zip(result, specs, strict=True))
+            return np.asarray(result).astype(specs.dtype)
+
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
@@ -99,6 +112,10 @@ class Node:
         return f"<node {self.op.name} -> {', '.join(f'{s.dtype.name}{list(s.shape)}' for s in self.specs)}>"
 
 
+# Ops that do not calculate with the numbers: they hand values or bits on, perhaps to a graph of their own.
+OF_ANY_DTYPE = frozenset(
+    ("identity", "stop_gradient", "barrier", "custom_gradient", "scan", "while_loop", "view", "nextafter")
+)
 WORTH_COMPILING = 1e7  # multiplications: from there on even eager code gets a kernel for an op that counts its work
 next_serial = itertools.count().__next__  # nodes are numbered in the order in which they are made
 
@@ -108,6 +125,7 @@ class _State(threading.local):
         self.recorders: list = []  # gradient recorders that are open; nodes are remembered while there is one
         self.scopes: list[str] = []  # names of the layers being called
         self.variable_scopes: list = []  # StateScopes that stand in for the variables
+        self.autocast: np.dtype | None = None  # what float variables are cast to where they are read
 
 
 state = _State()
@@ -121,18 +139,21 @@ def scope_name() -> str:
 def apply(op: Op, inputs: tuple[Tensor, ...], attributes: dict) -> Any:
     """Compute ``op`` on concrete inputs, or add a node to the graph when an input is symbolic."""
     arrays = []
+    compute = op.reference
     for value in inputs:
         if value._array is None:
             return _record(op, inputs, attributes)
+        if value.dtype is not FLOAT32 and value.dtype in HALVES:
+            compute = op.compute
         arrays.append(value._array)
     try:
         if op.work is not None and op.work(*arrays, **attributes) >= WORTH_COMPILING:
-            from .eager import compute
+            from .eager import compute as compiled
 
-            result = compute(op, arrays, attributes)
+            result = compiled(op, arrays, attributes)
         else:
             with np.errstate(all="ignore"):  # NaN and infinity are values here, as in compiled code
-                result = op.reference(*arrays, **attributes)
+                result = compute(*arrays, **attributes)
     except (ValueError, IndexError, TypeError) as error:
         op.rule(*inputs, **attributes)  # most often says it better
         shapes = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs)

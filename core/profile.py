@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .files import write_atomically
+from .graph import Graph
 from .jit import CompiledFunction, jit
 from .op import Node
 from .primitives.contraction import split_axes
@@ -86,8 +87,11 @@ def profile(function: Callable, *arguments: Any, runs: int = 10, path: str | os.
     rows = []
     for i, (program, steps) in enumerate(plan.programs):
         shortest = np.min([np.diff(run[i]) for run in ticks], axis=0) / rate * program.iterations
-        for step, milliseconds in zip(steps, shortest, strict=True):
-            rows.append(_row(step, float(milliseconds), program.iterations))
+        # Of a group's kernels, one that packs or adds up among them, the longest does the work that is counted.
+        longest = {id(steps[k].group): k for k in np.argsort(shortest)}
+        for k, (step, milliseconds) in enumerate(zip(steps, shortest, strict=True)):
+            works = longest[id(step.group)] == k
+            rows.append(_row(step, float(milliseconds), program.iterations, works))
     found = Profile(rows, 1e3 * min(seconds))
     print(found)
     if path is not None:
@@ -102,12 +106,12 @@ def _ticks_per_millisecond(ticks: list, seconds: list[float]) -> float:
     return float(ticks[-1][0][0] - ticks[0][0][0]) / (1e3 * sum(seconds[1:]))
 
 
-def _row(step: Any, milliseconds: float, iterations: int) -> Row:
+def _row(step: Any, milliseconds: float, iterations: int, works: bool) -> Row:
     nodes = step.group.nodes
     names = [node.op.name for node in nodes]
     text = " ".join(names[:5]) + (f" … ({len(names)} ops)" if len(names) > 5 else "")
     shape = "×".join(map(str, nodes[-1].specs[0].shape))
-    flops = sum(map(_flops, nodes)) * iterations
+    flops = sum(map(_flops, nodes)) * iterations if works else 0
     size = sum(buffer.size for buffer in step.buffers) * (1 if iterations > 1 else iterations)
     return Row(f"{text} [{shape}]", nodes[-1].scope, milliseconds, flops / 1e9, size / 1e9)
 
@@ -119,6 +123,8 @@ def _flops(node: Node) -> int:
         a = node.attributes["spec"].split(",")[0]
         extents = dict(zip(a, node.inputs[0].shape, strict=True))
         return 2 * made * math.prod(extents[c] for c in split_axes(node.attributes["spec"])[3])
+    if name in ("attention", "attention_gradient"):
+        return _attention_flops(node)
     if name in ("conv", "conv_input_gradient"):
         kernel = node.inputs[1].shape
         output = made if name == "conv" else math.prod(node.inputs[0].shape)
@@ -126,3 +132,34 @@ def _flops(node: Node) -> int:
     if name == "conv_filter_gradient":
         return 2 * math.prod(node.inputs[1].shape) * math.prod(node.specs[0].shape[:-1])
     return 0
+
+
+def _attention_flops(node: Node) -> int:
+    """Of the pairs of queries and keys that can see each other before a mask."""
+    (batch, queries, heads, depth), keys, width = node.inputs[0].shape, *node.inputs[2].shape[1::2]
+    pairs = queries * keys
+    if node.attributes["causal"]:
+        seen = min(queries, keys)
+        pairs = seen * (seen + 1) // 2 + (queries - seen) * keys
+    products = (1, 1) if node.op.name == "attention" else (3, 2)
+    return 2 * batch * heads * pairs * (products[0] * depth + products[1] * width)
+
+
+def count_flops(graph: Graph) -> dict[str, int]:
+    """Multiplications and additions of the products of matrices and convolutions in a graph, by layer path."""
+    counts: dict[str, int] = {}
+    for node in graph.nodes():
+        counts[node.scope] = counts.get(node.scope, 0) + _flops(node)
+        if node.op.name == "scan":
+            inner = sum(count_flops(node.attributes["body"].graph).values())
+            counts[node.scope] += inner * node.attributes["length"]
+    return counts
+
+
+def count_activations(graph: Graph) -> int:
+    """Bytes that flow between the layers of a graph, its results among them; each value counts once."""
+    inputs = {value.key for value in (*graph.inputs, *graph.reads.values())}
+    flowing = [v for node in graph.nodes() for v in node.inputs if v.node is not None and v.node.scope != node.scope]
+    flowing += [value for value in graph.outputs if value.node is not None]
+    values = {value.key: value for value in flowing if value.key not in inputs}
+    return sum(value.size * value.dtype.itemsize for value in values.values())

@@ -8,12 +8,16 @@ stopped.
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import dtypes, ops
 from .errors import DtypeError, ShapeError
+from .op import state as _calls
 from .ops.common import convert, scalar
 from .primitives import elementwise
 from .primitives.random_bits import random_bits
@@ -104,15 +108,53 @@ def bits(shape: Any, seed: Any = None) -> Tensor:
     return random_bits(_state(seed), shape=_shape(shape))
 
 
+_PART = 1 << 14  # blocks of four words, in a draw that is made in parts; few enough to stay in the cache
+
+
+def _mapped(function: Callable, least: int, shape: Any, seed: Any, *numbers: Any) -> Tensor:
+    """function(words, *numbers), an element-wise map of random words.
+
+    From ``least`` elements on a draw of known numbers is made in parts, by one kernel for all shapes: the initial
+    values of large models would otherwise take longer than the first steps of training.
+    """
+    draw, shape = _state(seed), _shape(shape)
+    size = math.prod(shape)
+    known = draw._array is not None and all(isinstance(n, (int, float)) for n in numbers)
+    if not known or size < least or _calls.recorders or _calls.variable_scopes:
+        return function(random_bits(draw, shape=shape), *numbers)
+    blocks = -(-size // 4)
+    values = np.empty((4, blocks), np.float32)
+    scalars = [wrap(np.asarray(n, np.float32)) for n in numbers]
+    for first in range(0, blocks, _PART):
+        part = _part_of(function)(wrap(np.append(draw.numpy(), np.uint32(first))), *scalars)
+        values[:, first : first + _PART] = part.numpy()[:, : blocks - first]
+    return wrap(values.reshape(-1)[:size].reshape(shape))
+
+
+@functools.cache
+def _part_of(function: Callable) -> Callable:
+    from .jit import jit
+
+    return jit(lambda draw, *numbers: function(random_bits(draw, shape=(4, _PART)), *numbers), name=function.__name__)
+
+
+# The kernels compile in the time in which numpy makes some millions of numbers, of uniform ones twice as many.
+_LEAST_UNIFORM, _LEAST_NORMAL = 1 << 20, 1 << 16
+
+
 def _unit(shape: Any, dtype: np.dtype, seed: Any) -> Tensor:
-    """Uniform multiples of 2^-24 in [0, 1) (of 2^-53 for float64, 2^-11 for float16)."""
+    """Uniform multiples of 2^-24 in [0, 1) (of 2^-53 for float64, 2^-11 for float16, 2^-8 for bfloat16)."""
     if dtype == dtypes.FLOAT64:
         words = bits((2, *_shape(shape)), seed)
         high = ops.cast(words[0] >> np.uint32(5), dtype)  # 27 bits
         low = ops.cast(words[1] >> np.uint32(6), dtype)  # 26 bits
         return (high * scalar(2.0**26, high) + low) * scalar(2.0**-53, high)
-    kept = np.finfo(dtype).nmant + 1
-    value = ops.cast(bits(shape, seed) >> np.uint32(32 - kept), dtype)
+    return _unit_of(bits(shape, seed), dtype)
+
+
+def _unit_of(words: Tensor, dtype: np.dtype = dtypes.FLOAT32) -> Tensor:
+    kept = dtypes.limits(dtype).nmant + 1
+    value = ops.cast(words >> np.uint32(32 - kept), dtype)
     return value * scalar(2.0**-kept, value)
 
 
@@ -125,40 +167,67 @@ def _open_unit(shape: Any, dtype: np.dtype, seed: Any) -> Tensor:
         high = ops.cast(words[0] >> np.uint32(5), dtype)  # 27 bits
         low = ops.cast(words[1] >> np.uint32(7), dtype)  # 25 bits
         return (high * scalar(2.0**25, high) + low + scalar(0.5, high)) * scalar(2.0**-52, high)
+    return _open_unit_of(bits(shape, seed))
+
+
+def _open_unit_of(words: Tensor) -> Tensor:
     # One bit less than the mantissa holds: the half is added without rounding, which could reach 1.
-    value = ops.cast(bits(shape, seed) >> np.uint32(9), dtypes.FLOAT32)
+    value = ops.cast(words >> np.uint32(9), dtypes.FLOAT32)
     return (value + scalar(0.5, value)) * scalar(2.0**-23, value)
 
 
 def uniform(shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Uniform numbers in [minval, maxval): minval + (maxval - minval) · (word >> 8) · 2^-24 in float32."""
     dtype = dtypes.as_dtype(dtype)
-    if dtype.kind != "f":
+    if not dtypes.is_floating(dtype):
         raise DtypeError(f"uniform: expected a float dtype; received {dtype.name}. Integers come from randint.")
-    unit = _unit(shape, dtype, seed)
-    if minval == 0 and maxval == 1:
-        return unit
-    value = unit * (maxval - minval) + minval
-    if dtypes.weak(minval) and dtypes.weak(maxval):  # the sum may have been rounded up to maxval
-        value = ops.minimum(value, wrap(np.nextafter(dtype.type(maxval), dtype.type(minval))))
-    return ops.cast(value, dtype)
+    constant = dtypes.weak(minval) and dtypes.weak(maxval)
+    if constant and minval == 0 and maxval == 1:
+        return _unit(shape, dtype, seed)
+    # The sum may be rounded up to maxval.
+    last = float(np.nextafter(dtype.type(maxval), dtype.type(minval))) if constant else None
+    if constant and dtype == dtypes.FLOAT32:
+        return _mapped(_uniform_of, _LEAST_UNIFORM, shape, seed, minval, maxval - minval, last)
+    value = _unit(shape, dtype, seed) * (maxval - minval) + minval
+    return ops.cast(value if last is None else ops.minimum(value, last), dtype)
+
+
+def _uniform_of(words: Tensor, minval: Any, span: Any, last: Any) -> Tensor:
+    return ops.minimum(_unit_of(words) * span + minval, last)
 
 
 def normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal numbers, by the inverse of the distribution function of a uniform draw."""
     dtype = dtypes.as_dtype(dtype)
-    unit = _open_unit(shape, dtype, seed)
-    standard = ops.erfinv(unit * 2 - 1) * float(np.sqrt(2))
-    return ops.cast(standard * stddev + mean, dtype)
+    if dtype == dtypes.FLOAT64:
+        return ops.cast(_normal(_open_unit(shape, dtype, seed), mean, stddev), dtype)
+    return ops.cast(_mapped(_normal_of, _LEAST_NORMAL, shape, seed, mean, stddev), dtype)
+
+
+def _normal(unit: Tensor, mean: Any, stddev: Any) -> Tensor:
+    return ops.erfinv(unit * 2 - 1) * float(np.sqrt(2)) * stddev + mean
+
+
+def _normal_of(words: Tensor, mean: Any, stddev: Any) -> Tensor:
+    return _normal(_open_unit_of(words), mean, stddev)
 
 
 def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal numbers within two standard deviations of the mean (others are never drawn)."""
     dtype = dtypes.as_dtype(dtype)
+    if dtype == dtypes.FLOAT64:
+        return ops.cast(_truncated_normal(_open_unit(shape, dtype, seed), mean, stddev), dtype)
+    return ops.cast(_mapped(_truncated_normal_of, _LEAST_NORMAL, shape, seed, mean, stddev), dtype)
+
+
+def _truncated_normal(unit: Tensor, mean: Any, stddev: Any) -> Tensor:
     edge = 0.9544997361036416  # erf(2 / sqrt(2))
-    unit = _open_unit(shape, dtype, seed)
     standard = ops.erfinv((unit * 2 - 1) * edge) * float(np.sqrt(2))
-    return ops.cast(ops.clip(standard, -2.0, 2.0) * stddev + mean, dtype)
+    return ops.clip(standard, -2.0, 2.0) * stddev + mean
+
+
+def _truncated_normal_of(words: Tensor, mean: Any, stddev: Any) -> Tensor:
+    return _truncated_normal(_open_unit_of(words), mean, stddev)
 
 
 def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Tensor:

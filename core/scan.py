@@ -85,12 +85,12 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool) -> tuple[A
     init, xs = pytree.map(tensor, init), pytree.map(tensor, xs)
     carried: list[Variable] = []  # variables that iterations assign
     while True:
-        body, captured, structures, writes = _record(f, init, xs, carried)
+        body, captured, structures, writes, renewed = _record(f, init, xs, carried)
         if all(variable in carried for variable in writes):
             break
         carried = [*carried, *(v for v in writes if v not in carried)]
     if state.recorders:
-        body.backward = _Backward(body)
+        body.backward = _Backward(body, renewed)
         body.graph.result[1].extend(body.backward.residuals)
     start = [*pytree.flatten(init), *(variable.value for variable in carried)]
     outputs = _scan(*captured, *start, *pytree.flatten(xs), body=body, length=length, reverse=reverse)
@@ -104,11 +104,15 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool) -> tuple[A
 
 
 def _record(f: Callable, init: Any, xs: Any, carried: list[Variable]) -> tuple:
-    """Trace one iteration; returns its body, the values that it captured, the results' structures, and its writes."""
+    """Trace one iteration.
+
+    Returns its body, the values that it captured, the results' structures, its writes, and what the values that
+    were traced have become in the body.
+    """
     first = next_serial()
     carry = pytree.map(lambda v: placeholder(v.shape, v.dtype, "carry"), init)
     slices = pytree.map(lambda v: placeholder(v.shape[1:], v.dtype, "slice"), xs)
-    states = {v: placeholder(v.shape, v.dtype, v.path) for v in carried}
+    states = {v: placeholder(v.shape, v._value.dtype, v.path) for v in carried}
     with StateScope(states) as scope:
         new, ys = f(carry, slices)
         new, ys = pytree.map(tensor, new), pytree.map(tensor, ys)
@@ -127,7 +131,7 @@ def _record(f: Callable, init: Any, xs: Any, carried: list[Variable]) -> tuple:
     made = replaced([*outputs, *results], mapping)
     outputs, results = made[: len(outputs)], made[len(outputs) :]
     graph = Graph([*constants, *own], {}, (outputs, results), {})
-    return Body(graph, len(constants), len(outputs)), captured, (new, ys), scope.writes
+    return Body(graph, len(constants), len(outputs)), captured, (new, ys), scope.writes, mapping
 
 
 def _free(outputs: Sequence[Tensor], own: set, first: int) -> list[Tensor]:
@@ -153,7 +157,7 @@ class _Backward:
     ``residuals`` are the values of the forward iteration, besides its inputs, that the gradient reads.
     """
 
-    def __init__(self, body: Body):
+    def __init__(self, body: Body, renewed: dict[Any, Tensor]):
         self.body = body
         graph = body.graph
         first = next_serial()
@@ -164,6 +168,8 @@ class _Backward:
             parts = backpropagate(self.outputs, self.seeds, graph.inputs)
         finally:
             state.recorders = recorders
+        # Gradients that came with a function may read what it computed while it was traced.
+        parts = [p if p is None else replaced([p], renewed)[0] for p in parts]
         self.parts = [p if is_floating(v.dtype) else None for p, v in zip(parts, graph.inputs, strict=True)]
         varying = _depend_on({v.key for v in (*body.part(graph.inputs, "carry"), *body.part(graph.inputs, "slices"))})
         known = {v.key for v in (*graph.inputs, *self.seeds)}

@@ -136,7 +136,12 @@ class Tensor:
         return function(*_arrays(arguments), **_arrays(options))
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self._concrete("DLPack export").__dlpack__(**options)
+        array = self._concrete("DLPack export")
+        if array.dtype == dtypes.BFLOAT16:
+            from .dlpack import bfloat16_capsule
+
+            return bfloat16_capsule(array, **options)
+        return array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
         return self._concrete("DLPack export").__dlpack_device__()
@@ -280,7 +285,7 @@ def tensor(value: Any, dtype: Any = None) -> Tensor:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise DtypeError(f"A {type(value).__name__} cannot become a tensor: {error}.") from None
-    if array.dtype.kind not in "fiub":
+    if dtypes.kind_of(array.dtype) not in "fiub":
         raise DtypeError(
             f"Expected numbers or booleans for a tensor; received {_describe(value)} of dtype {array.dtype}. "
             "Text has to be encoded as integers first; ragged lists have to be padded."
@@ -299,7 +304,7 @@ def tensor(value: Any, dtype: Any = None) -> Tensor:
 def _default_dtype(value: Any, array: np.ndarray) -> Any:
     if hasattr(value, "dtype"):
         return array.dtype
-    return {"f": None, "i": dtypes.INT32, "u": dtypes.INT32}.get(array.dtype.kind, array.dtype)
+    return {"f": None, "i": dtypes.INT32, "u": dtypes.INT32}.get(dtypes.kind_of(array.dtype), array.dtype)
 
 
 def _contains_tensor(values: Any) -> bool:

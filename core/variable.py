@@ -4,13 +4,18 @@ for it.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
+from .dtypes import is_floating
 from .errors import ShapeError, TraceError
 from .op import state
+from .primitives.elementwise import cast
 from .tensor import Tensor, install_operators, tensor, wrap
+
+next_stamp = itertools.count(1).__next__  # assignments are numbered, so that what follows from values can be kept
 
 
 class _Changes:
@@ -34,6 +39,7 @@ class Variable:
         value: initial value, anything :func:`tensor` takes.
         dtype: dtype of the cell; that of ``value`` by default.
         trainable: whether gradient tapes watch it and optimizers update it.
+        autocast: whether layers that compute in another dtype read it in theirs.
         name: a name for messages; ``path`` adds the names of the layers around it.
 
     >>> v = Variable([1.0, 2.0])
@@ -42,9 +48,14 @@ class Variable:
     array([2., 3.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_shared", "_value", "constraint", "name", "path", "regularizer", "trainable")
+    __slots__ = (
+        *("__weakref__", "_shared", "_value", "autocast", "constraint", "name", "path", "regularizer", "stamp"),
+        "trainable",
+    )
 
-    def __init__(self, value: Any, dtype: Any = None, trainable: bool = True, name: str = "variable"):
+    def __init__(
+        self, value: Any, dtype: Any = None, trainable: bool = True, name: str = "variable", autocast: bool = True
+    ):
         initial = tensor(value, dtype)
         if initial._array is None:
             raise TraceError(
@@ -53,10 +64,12 @@ class Variable:
                 "is traced. Build the layer, or call it once, outside."
             )
         self._value = wrap(initial._array)
-        self._shared = True  # whether others may hold the array too
+        self._shared = initial is value or hasattr(value, "__tensor__")  # whether others may hold the array too
+        self.stamp = next_stamp()  # of the last assignment
         self.name = name
         self.path = name
         self.trainable = trainable
+        self.autocast = autocast and is_floating(initial.dtype)
         self.regularizer = None
         self.constraint = None
 
@@ -70,6 +83,8 @@ class Variable:
             if not state.variable_scopes or state.variable_scopes[-1].notes_reads:
                 for recorder in state.recorders:
                     recorder.note_read(self, value)
+        if state.autocast is not None and self.autocast and value.dtype != state.autocast:
+            return cast(value, dtype=state.autocast)
         return value
 
     __tensor__ = value.fget
@@ -88,6 +103,7 @@ class Variable:
             array = np.array(array, order="C")
             self._value = wrap(array)
             self._shared = False
+            changes.count += 1  # others that are bound to the old array have to look again
         return array
 
     @property
@@ -97,8 +113,8 @@ class Variable:
 
     @property
     def dtype(self) -> np.dtype:
-        """Dtype of the value."""
-        return self._value.dtype
+        """Dtype of the value as it is read."""
+        return state.autocast if state.autocast is not None and self.autocast else self._value.dtype
 
     @property
     def ndim(self) -> int:
@@ -127,8 +143,8 @@ class Variable:
             raise ShapeError(
                 f"Variable '{self.path}' has shape {self.shape}; received a value of shape {new.shape} to assign."
             )
-        if new.dtype != self.dtype:
-            new = tensor(new, self.dtype)
+        if new.dtype != self._value.dtype:
+            new = tensor(new, self._value.dtype)
         scopes = state.variable_scopes
         if scopes:
             # As outside of scopes, an assigned value is a new start for gradients.
@@ -143,6 +159,7 @@ class Variable:
             changes.count += 1
             self._shared = True
             self._value = wrap(new._array)
+            self.stamp = next_stamp()
         return new
 
     def assign_add(self, value: Any) -> Tensor:
@@ -195,7 +212,7 @@ class Variable:
         return id(self)
 
     def __repr__(self) -> str:
-        return f"<Variable {self.path} shape={self.shape} dtype={self.dtype.name}>"
+        return f"<Variable {self.path} shape={self.shape} dtype={self._value.dtype.name}>"
 
 
 _DELEGATED = frozenset(("item", "tolist", "astype", "reshape", "transpose", "T", "sum", "mean", "max", "min"))

@@ -28,10 +28,12 @@ from .tiles import (
     extra_names,
     least_tasks,
     pack,
+    packing,
     sum_of_splits,
 )
 
 Strides = Sequence[int]
+PREPACKED = 1 << 25  # multiplications from which on a kernel that packs an operand ahead is worth its launch
 
 
 @dataclasses.dataclass
@@ -50,6 +52,10 @@ class _Blocking:
     def whole(self) -> bool:
         """Whether a task's share of k is one block."""
         return self.k_share <= self.depth
+
+    def transposed(self, a: Strides) -> bool:
+        """Whether A is better copied tile by tile, as its rows run across memory."""
+        return a[-2] == 1 and a[-1] != 1 and self.depth > 160 and self.panels > 1
 
 
 def _choose_blocking(m: int, n: int, k: int, matrices: int, type_: Type, least: int) -> _Blocking:
@@ -106,7 +112,7 @@ def matmul(
     `a`, `b` and `c` are the strides in elements of the three operands, batch dimensions first: a transposed
     operand has its last two exchanged, a broadcast one a zero. C's last stride must be 1. The epilogue is
     applied to vectors of the result on their way to memory; it may read, or write, `extras` further buffers.
-    `packed` promises that "b" is what `packing` wrote, of one matrix.
+    `packed` asks for a form that reads "b" packed, if it is one matrix: the result then says how.
     """
     least = least_tasks() // 2 if a[-2] == 1 else least_tasks()  # a transposed A is copied by every task
     cut = _choose_blocking(m, n, k, math.prod(batch), type_, least)
@@ -114,11 +120,25 @@ def matmul(
     def address(builder: Builder, matrix: Value, row: Value) -> Value:
         return _matrix_offset(builder, matrix, batch, c) + row * c[-2]
 
+    packed = packed and not any(b[:-2]) and (cut.rows > 2 * cut.tile.rows or b[-1] != 1)
+    ahead = packing(cut.tile, k, n, b[-2:]) if packed else None
+    before, names, work = [], {"a": "a", "b": "b"}, 0
+    tiled = False
+    if cut.splits == 1 and not any(b[:-2]) and math.prod(batch) * m * n * k >= PREPACKED:
+        # What several tasks would each pack for themselves is packed once, ahead of them.
+        if not batch and cut.transposed(a) and cut.tasks[3] > 1:
+            kernel, work = _tiling(m, k, a[-1], cut.tile)
+            before.append(Step(kernel, ("a", "work")))
+            tiled, names["a"] = True, "work"
+        elif not packed and cut.tasks[0] * cut.tasks[2] > 2:
+            kernel, work = packing(cut.tile, k, n, b[-2:])
+            before.append(Step(kernel, ("b", "work")))
+            packed, names["b"] = True, "work"
     module = Module()
     inline = extras if cut.splits == 1 else 0
     with module.kernel("kernel", 3 + inline) as (builder, buffers, lo, hi, base):
         scratch = Scratch(builder, base, type_)
-        task = _Task(builder, cut, (m, n, k), (a, b), batch, type_, buffers, scratch, packed)
+        task = _Task(builder, cut, (m, n, k), (a, b), batch, type_, buffers, scratch, packed, tiled)
 
         def store(value: Value, row: Value, column: Value) -> None:
             if cut.splits > 1:
@@ -133,51 +153,45 @@ def matmul(
         with builder.loop(lo, hi, vectorize=False) as number:
             task.write(number, store)
     kernel = Kernel(module.text(), math.prod(cut.tasks), 1, scratch.size, "blocks")
-    step = Step(kernel, ("a", "b", "out" if cut.splits == 1 else "work", *extra_names(inline)))
+    step = Step(kernel, (*names.values(), "out" if cut.splits == 1 else "work", *extra_names(inline)))
     if cut.splits == 1:
-        return Contraction((step,))
+        return Contraction((*before, step), work, ahead)
     shape = (math.prod(batch), m, n)
     total = sum_of_splits(cut.splits, shape, address, type_, epilogue, extras)
-    return Contraction((step, total), cut.splits * math.prod(shape) * type_.size)
+    return Contraction((step, total), cut.splits * math.prod(shape) * type_.size, ahead)
 
 
-def packing(m: int, n: int, k: int, b: Strides, type_: Type = f32) -> tuple[Kernel, int]:
-    """The kernel that brings a (k, n) matrix into the order of `matmul(m, n, k, …, packed=True)`, and its bytes.
-
-    For a matrix that many products share. Buffers: the matrix, the packed one.
-    """
-    tile = _choose_blocking(m, n, k, 1, type_, least_tasks()).tile
-    full, tail = divmod(n, tile.width)
-    module = Module()
-    with module.kernel("kernel", 2) as (builder, (source, target), lo, hi, _):
-        length = builder.const(index, k)
-
-        def panel(p: Value, part: Tile, width: int) -> None:
-            home = builder.offset(type_, target, p * (tile.width * k))
-            start = builder.offset(type_, source, p * (tile.width * b[-1]))
-            pack(builder, part, width, (home, k * tile.width, builder.const(index, 1)), start, length, (b[-2], b[-1]))
-
-        with builder.loop(lo, builder.minimum(hi, full), vectorize=False) as p:
-            panel(p, tile, tile.width)
-        if tail:
-            with builder.if_(hi > full):
-                panel(builder.const(index, full), tile.narrowed(tail), tail)
-    panels = ceil_div(n, tile.width)
-    return Kernel(module.text(), panels, 1, 0, "blocks"), panels * tile.width * k * type_.size
+def _tiling(m: int, k: int, step: int, tile: Tile) -> tuple[Kernel, int]:
+    """The kernel that brings a transposed (m, k) matrix into the order [tile][k][row of the tile], and its bytes."""
+    module, rows, type_ = Module(), tile.rows, tile.type
+    whole = m // rows
+    with (
+        module.kernel("kernel", 2) as (b, (source, target), lo, hi, _),
+        b.loop(lo, hi, vectorize=False) as at,
+    ):
+        line, to = b.offset(type_, source, at * step), b.offset(type_, target, at * rows)
+        if whole:
+            with b.loop(0, whole, vectorize=False) as number:
+                b.store(b.load(type_.vector(rows), line, number * rows), to, number * (k * rows))
+        for row in range(whole * rows, m):
+            b.store(b.load(type_, line, row), to, whole * k * rows + row - whole * rows)
+    return Kernel(module.text(), k, 32, 0, "blocks"), ceil_div(m, rows) * rows * k * type_.size
 
 
 class _Task:
     """The body of the kernel: one block of rows and panels of one matrix, over one share of k."""
 
-    def __init__(self, builder, cut: _Blocking, shape, strides, batch, type_: Type, buffers, scratch, packed: bool):
-        self.packed = packed
+    def __init__(
+        self, builder, cut: _Blocking, shape, strides, batch, type_: Type, buffers, scratch, packed: bool, tiled: bool
+    ):
+        self.packed, self.tiled = packed, tiled
         self.builder, self.cut, self.type, self.buffers = builder, cut, type_, buffers
         self.m, self.n, self.k = shape
         self.a, self.b = strides
         self.batch = batch
         # A is copied where it would fall on few cache sets, or use little of each cache line: where it is
         # transposed, tile by tile; where its rows lie a large power of two apart, row by row.
-        self.transposed = self.a[-2] == 1 and self.a[-1] != 1 and cut.depth > 160 and cut.panels > 1
+        self.transposed = cut.transposed(self.a) and not tiled
         far = self.a[-1] == 1 and self.a[-2] * type_.size % 2048 == 0
         self.spread = far and cut.panels > 3
         self.pitch = cut.depth + 2 * emit_llvm.vector_bytes() // type_.size + 4
@@ -188,11 +202,16 @@ class _Task:
 
     def write(self, number: Value, store) -> None:
         b, cut, type_ = self.builder, self.cut, self.type
-        self.matrix, self.split, row_block, panel_block = digits(number, cut.tasks)
+        *lead, rows, panels = cut.tasks
+        if self.n > self.m:  # neighbours share the larger operand: it comes from main memory once
+            self.matrix, self.split, panel_block, row_block = digits(number, (*lead, panels, rows))
+        else:
+            self.matrix, self.split, row_block, panel_block = digits(number, (*lead, rows, panels))
         row0, panel0 = row_block * cut.rows, panel_block * cut.panels
         count = b.minimum(row0 + cut.rows, self.m) - row0
         panels = panel0, b.minimum(panel0 + cut.panels, ceil_div(self.n, cut.tile.width))
-        a_at = b.offset(type_, self.buffers[0], _matrix_offset(b, self.matrix, self.batch, self.a) + row0 * self.a[-2])
+        first = row0 * (self.k if self.tiled else self.a[-2])  # a task's rows are whole tiles
+        a_at = b.offset(type_, self.buffers[0], _matrix_offset(b, self.matrix, self.batch, self.a) + first)
         b_at = b.offset(type_, self.buffers[1], _matrix_offset(b, self.matrix, self.batch, self.b))
         k0 = self.split * cut.k_share
         k1 = b.minimum(k0 + cut.k_share, self.k)
@@ -211,7 +230,11 @@ class _Task:
     def _block(self, sweep: Sweep, a_at: Value, b_at: Value, k: Value, length: Value, count: Value) -> None:
         b, type_, strides = self.builder, self.type, (self.b[-2], self.b[-1])
         in_place = strides[1] == 1 and self.cut.rows <= 2 * self.cut.tile.rows  # too few tiles to pay for packing
-        a_at, step = b.offset(type_, a_at, k * self.a[-1]), self.a[-1]
+        if self.tiled:
+            step = self.cut.tile.rows
+            a_at = b.offset(type_, a_at, k * step)
+        else:
+            a_at, step = b.offset(type_, a_at, k * self.a[-1]), self.a[-1]
         if self.transposed:
             self._copy_tiles(a_at, length, count)
             step = self.cut.tile.rows
@@ -236,9 +259,10 @@ class _Task:
             )
 
         def row_address(row: Value) -> Value:
-            if self.transposed:
-                tile = row // step
-                return b.offset(type_, self.rows_at, tile * (self.cut.depth * step) + (row - tile * step))
+            if self.transposed or self.tiled:
+                tile, depth = row // step, self.k if self.tiled else self.cut.depth
+                home = a_at if self.tiled else self.rows_at
+                return b.offset(type_, home, tile * (depth * step) + (row - tile * step))
             if self.spread:
                 return b.offset(type_, self.rows_at, row * self.pitch)
             return b.offset(type_, a_at, row * self.a[-2])

@@ -7,20 +7,22 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..dtypes import HALVES
 from ..op import Node, Op
 from ..primitives import movement
 from ..primitives.contraction import contract, parse, split_axes
 from ..tensor import Tensor
 from . import contraction as micro
-from . import convolution
+from . import convolution, kernels
 from .expressions import Expressions, InPlace, Load, Writer, walk
 from .indices import ZERO, Affine, SplitNeeded, Unfusable, Var, delinearize, linear, strides_of
-from .loops import Builder, Value, index, of_dtype
+from .loops import Builder, Value, in_register, index, of_dtype
 from .partition import Group
 from .tiles import Contraction, Place
 from .views import View, merge, view_of
 
-FLOATS = ("float32", "float64")
+MOST_ROWS = 1024  # that a packed copy of the other operand is kept for: for more, to pack it each time costs little
+FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
 class Product:
@@ -43,15 +45,31 @@ class Product:
             return [(extents[c], strides[c]) for c in letters]
 
         self.left, self.right = left, right
-        while len(rows) > 1 and (merge(sizes(rows, of_a)) is None or merge(sizes(rows, at)) is None):
-            batch, rows = batch + rows[0], rows[1:]
-        while len(columns) > 1 and (merge(sizes(columns, of_b)) is None or merge(sizes(columns, at)) is None):
-            batch, columns = batch + columns[0], columns[1:]
+
+        def apart(letters: str, strides: dict, last: str = "") -> tuple[str, str]:
+            """Part letters that no single loop can run through: into as few matrices as can be, and that loop."""
+
+            def runs(some: str) -> bool:
+                return len(some) < 2 or None not in (merge(sizes(some, strides)), merge(sizes(some, at)))
+
+            away = ""
+            while not runs(letters):
+                movable = letters.removesuffix(last)
+                fitting = [c for c in movable if runs(letters.replace(c, ""))]
+                chosen = min(fitting or movable, key=extents.__getitem__)
+                away, letters = away + chosen, letters.replace(chosen, "")
+            return away, letters
+
+        more, rows = apart(rows, of_a)
+        batch += more
+        more, columns = apart(columns, of_b, columns[-1:])
+        batch += more
         self.m, self.n, self.k = (math.prod(extents[c] for c in s) for s in (rows, columns, summed))
         self.batch = tuple(extents[c] for c in batch)
         steps = [merge(sizes(summed, of_a)), merge(sizes(summed, of_b))]
         last = merge(sizes(columns, at)) if columns else 1
-        self.fits = None not in steps and (last == 1 or self.n == 1)
+        walks = self.k == 1 or 0 not in steps  # a kernel goes on as far as its address does
+        self.fits = None not in steps and walks and (last == 1 or self.n == 1)
         if self.fits:
             row_a, row_c = merge(sizes(rows, of_a)), merge(sizes(rows, at))
             column_b = merge(sizes(columns, of_b))
@@ -123,8 +141,15 @@ def _product(group: Group, stored: Callable, outputs: dict[Node, Any], scratch: 
     if not product.fits or None in operands:
         return None
     epilogue = Epilogue(group, stored, outputs, product.loops, product.result, operands)
-    made_type = of_dtype(node.specs[0].dtype)
-    packed = getattr(operands[1], "fixed", False) and not product.batch and product.k < 4096
+    made_type = in_register(node.specs[0].dtype)
+    offsets = {"a": product.left.offset * made_type.size, "b": product.right.offset * made_type.size}
+    before: list[tuple] = []
+    if node.specs[0].dtype in HALVES:
+        shapes = [value.shape for value in node.inputs][:: -1 if product.swapped else 1]
+        views = zip(shapes, (product.left, product.right), strict=True)
+        operands = [_widened(b, *view, scratch, before) for b, view in zip(operands, views, strict=True)]
+        offsets = {"a": 0, "b": 0}
+    rows = product.m * math.prod(product.batch)
     made = micro.matmul(
         product.m,
         product.n,
@@ -136,13 +161,25 @@ def _product(group: Group, stored: Callable, outputs: dict[Node, Any], scratch: 
         made_type,
         epilogue.write if epilogue.needed else None,
         len(epilogue.extras),
-        packed,
+        operands[1].fixed and rows <= MOST_ROWS,
     )
-    offsets = {"a": product.left.offset * made_type.size, "b": product.right.offset * made_type.size}
-    if packed:
-        kernel, size = micro.packing(product.m, product.n, product.k, product.b, made_type)
-        operands[1] = operands[1].packed_by(kernel, size, offsets.pop("b"))
-    return launches(made, {"a": operands[0], "b": operands[1]}, offsets, epilogue, scratch)
+    if made.packing:
+        operands[1] = operands[1].packed_by(*made.packing, offsets.pop("b"))
+    return before + launches(made, {"a": operands[0], "b": operands[1]}, offsets, epilogue, scratch)
+
+
+def _widened(buffer: Any, shape: Sequence[int], view: View, scratch: Callable, before: list[tuple]) -> Any:
+    """A float32 copy of the memory that a view of half precision spans; ``before`` gets the kernel that makes it.
+
+    The micro-kernel reads each element many times. The copy lives no longer than the contraction.
+    """
+    count = 1 + sum((n - 1) * stride for n, stride in zip(shape, view.strides, strict=True))
+    kernel, start = kernels.widen(view.base.dtype, count), view.offset * view.base.dtype.itemsize
+    if buffer.fixed:  # the same in every iteration of the loop around: once is enough
+        return buffer.packed_by(kernel, 4 * count, start)
+    made = scratch(4 * count)
+    before.append((kernel, [buffer, made], [start, 0]))
+    return made
 
 
 _FORMS = {
@@ -179,7 +216,7 @@ def _geometry(node: Node) -> convolution.Convolution | None:
         dilation=pair(attributes["dilation"], 1),
         pad=pair([low for low, _ in attributes["padding"]], 0),
         groups=attributes["groups"],
-        type=of_dtype(node.specs[0].dtype),
+        type=in_register(node.specs[0].dtype),
     )
 
 
@@ -194,8 +231,18 @@ def _convolution(group: Group, stored: Callable, outputs: dict[Node, Any], scrat
     names = [name for axes in named for name, _ in axes]
     epilogue = Epilogue(group, stored, outputs, tuple(named), names, operands)
     form, buffers = _FORMS[node.op.name]
-    made = form(geometry, epilogue.write if epilogue.needed else None, len(epilogue.extras))
-    return launches(made, dict(zip(buffers, operands, strict=True)), {}, epilogue, scratch)
+    options = {}
+    if node.op.name == "conv":
+        few = geometry.images * math.prod(geometry.out) <= MOST_ROWS
+        options["packed"] = few and operands[1].fixed and node.specs[0].dtype not in HALVES
+    made = form(geometry, epilogue.write if epilogue.needed else None, len(epilogue.extras), **options)
+    if made.packing:
+        operands[1] = operands[1].packed_by(*made.packing, 0)
+    before: list[tuple] = []
+    if node.specs[0].dtype in HALVES:
+        views = [(value.shape, View(value, 0, strides_of(value.shape))) for value in node.inputs]
+        operands = [_widened(b, *view, scratch, before) for b, view in zip(operands, views, strict=True)]
+    return before + launches(made, dict(zip(buffers, operands, strict=True)), {}, epilogue, scratch)
 
 
 def launches(
@@ -236,7 +283,7 @@ class Epilogue:
     ):
         final = [node for node in group.nodes if node in outputs]
         self.main = outputs[final[-1]]
-        self.needed = len(group.nodes) > 1
+        self.needed = len(group.nodes) > 1 or self.main.dtype in HALVES  # results are made in float32
         self.extras: list[Any] = []
         if not self.needed:
             return
@@ -309,8 +356,8 @@ class Epilogue:
         made = [b.splat(writer.value(expression), writer.lanes) for _, expression in self._others]
         main = None if self._value is None else b.splat(writer.value(self._value), writer.lanes)
         for (buffer, _), vector in zip(self._others, made, strict=True):
-            b.store(vector, pointers[buffer], position(self._offset))
-        return main
+            writer.store(vector, buffer, position(self._offset))
+        return None if main is None else b.cast(main, of_dtype(self.main.dtype))
 
     def _positions(self, place: Place) -> dict[Var, Value]:
         """Values of the loop variables at a place; the last of the columns stands for all of them."""

@@ -37,6 +37,7 @@ from .tiles import (
     extra_names,
     least_tasks,
     pack,
+    packing,
     sum_of_splits,
 )
 from .windows import (
@@ -133,6 +134,7 @@ def _gather(
     operand: str,
     epilogue: Epilogue | None,
     extras: int,
+    packed: bool = False,
 ) -> Contraction:
     """Each output pixel sums, over its taps, a pixel of the input times a matrix of the filter."""
     type_, groups = conv.type, conv.groups
@@ -157,6 +159,10 @@ def _gather(
     tables = _Tables(conv, variants, source, target)
     tables.fill(window, pixels, depth, weight_strides[0])
     lengths = {length for _, length in tables.runs}
+    # One matrix, its rows in the order in which the taps are gone through.
+    packed = packed and groups == 1 and len(tables.pieces) == len(tables.blocks) // 4 and len(variants) == 1
+    packed = packed and [t[2] for t in variants[0].taps] == list(range(len(variants[0].taps)))
+    ahead = packing(tile, summed, n, weight_strides) if packed else None
 
     module = Module()
     at = [module.table(i32, values or [0]) for values in (tables.inputs, tables.outputs, tables.blocks, tables.shapes)]
@@ -165,7 +171,7 @@ def _gather(
         inputs, outputs, blocks, shapes, runs, pieces = map(b.symbol, at)
         scratch = Scratch(b, base, type_)
         window_at = scratch.take(0 if window.direct else window.elements * pixels.together)
-        panels_at = scratch.take(PANEL_GROUP * depth * tile.width)
+        panels_at = scratch.take(0 if packed else PANEL_GROUP * depth * tile.width)
         sums = Sweep.elements(tile, panels, room, whole)
         sums_at = scratch.take(sums)
 
@@ -191,6 +197,9 @@ def _gather(
                 run_lo, run_hi, piece_lo, piece_hi = (_number(b, blocks, k * 4 + i) for i in range(4))
 
                 def prepare(panel: Value, tile_: Tile, width: int) -> tuple[Tile, Value]:
+                    if packed:
+                        home = panel * (tile.width * summed) + k * (depth * tile_.width)
+                        return tile_, b.offset(type_, weights, home)
                     column = panel * (tile.width * weight_strides[1])
 
                     def write(to: tuple[Value, int, Value]) -> None:
@@ -218,10 +227,12 @@ def _gather(
             with b.loop(0, len(variants), vectorize=False) as v:
                 one_variant(v, corner, weights, where, group, share)
     kernel = Kernel(module.text(), math.prod(tasks), 1, scratch.size, "blocks")
-    return Contraction((Step(kernel, (operand, "w", "out", *extra_names(extras))),))
+    return Contraction((Step(kernel, (operand, "w", "out", *extra_names(extras))),), packing=ahead)
 
 
-def _as_product(conv: Convolution, how: str, epilogue: Epilogue | None, extras: int) -> Contraction:
+def _as_product(
+    conv: Convolution, how: str, epilogue: Epilogue | None, extras: int, packed: bool = False
+) -> Contraction:
     """A 1 x 1 convolution, or a gradient of it, as a matrix product over pixels."""
     pixels, c, f = conv.images * conv.out[0] * conv.out[1], conv.channels, conv.filters
     shape, strides, names = {
@@ -229,20 +240,22 @@ def _as_product(conv: Convolution, how: str, epilogue: Epilogue | None, extras: 
         "input": ((pixels, c, f), ((f, 1), (1, f), (c, 1)), {"a": "dy", "b": "w"}),
         "filter": ((c, f, pixels), ((1, c), (f, 1), (f, 1)), {"a": "x", "b": "dy"}),
     }[how]
-    made = matmul(*shape, *strides, (), conv.type, epilogue, extras)
+    made = matmul(*shape, *strides, (), conv.type, epilogue, extras, packed)
     steps = (Step(step.kernel, tuple(names.get(name, name) for name in step.buffers)) for step in made.steps)
-    return Contraction(tuple(steps), made.work)
+    return Contraction(tuple(steps), made.work, made.packing)
 
 
-def convolution(conv: Convolution, epilogue: Epilogue | None = None, extras: int = 0) -> Contraction:
-    """y = x * w. Buffers: "x", "w", "out"."""
+def convolution(
+    conv: Convolution, epilogue: Epilogue | None = None, extras: int = 0, packed: bool = False
+) -> Contraction:
+    """y = x * w. Buffers: "x", "w", "out". ``packed`` asks for a form that reads "w" packed, where there is one."""
     if conv.depthwise:
         return depthwise.convolution(conv, forward_variants(conv), True, epilogue, extras)
     if conv.plain:
-        return _as_product(conv, "forward", epilogue, extras)
+        return _as_product(conv, "forward", epilogue, extras, packed)
     source = _Image(conv.size, conv.channels, conv.stride)
     target = _Image(conv.out, conv.filters, (1, 1))
-    return _gather(conv, forward_variants(conv), source, target, (conv.filters, 1), "x", epilogue, extras)
+    return _gather(conv, forward_variants(conv), source, target, (conv.filters, 1), "x", epilogue, extras, packed)
 
 
 def input_gradient(conv: Convolution, epilogue: Epilogue | None = None, extras: int = 0) -> Contraction:

@@ -96,7 +96,7 @@ def _nearest_whole(b, x):
 
 
 def _power_of_two(b, whole, type_):
-    """2^k from the integer form of `_nearest_whole`, for k in the range of normal numbers."""
+    """2^k from the low bits of the integer form of `_nearest_whole`, for k in the range of normal numbers."""
     return b.bitcast((whole + BIAS[type_.bits]) << MANTISSA[type_.bits], type_)
 
 
@@ -113,10 +113,15 @@ def _reduce_exp(b, x):
 def exp(b, x):
     bits = x.type.bits
     low, high = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}[bits]
-    k, _, rest = _reduce_exp(b, b.maximum(b.minimum(x, high), low))
-    half, half_whole = _nearest_whole(b, k * 0.5)
-    _, other_whole = _nearest_whole(b, k - half)  # two factors: 2^k itself may not be a normal number
-    return (rest + 1.0) * _power_of_two(b, half_whole, x.type) * _power_of_two(b, other_whole, x.type)
+    _, whole, rest = _reduce_exp(b, b.maximum(b.minimum(x, high), low))
+    half = b.binary("shr", whole, 1)  # two factors: 2^k itself may not be a normal number
+    return (rest + 1.0) * _power_of_two(b, half, x.type) * _power_of_two(b, whole - half, x.type)
+
+
+def _exp_in_range(b, x):
+    """exp where both x and exp(x) are known to be numbers in the middle of the range."""
+    _, whole, rest = _reduce_exp(b, x)
+    return (rest + 1.0) * _power_of_two(b, whole, x.type)
 
 
 @elementary
@@ -182,7 +187,7 @@ def erf(b, x):
     size = b.abs(x)
     near = x * _polynomial(b, x * x, ERF_NEAR[bits])
     bounded = b.minimum(size, {32: 4.0, 64: 6.0}[bits])
-    far = 1.0 - exp(b, -_polynomial(b, bounded, ERF_FAR[bits]))
+    far = 1.0 - _exp_in_range(b, _polynomial(b, bounded, [-c for c in ERF_FAR[bits]]))
     return b.select(size < 1.0, near, b.copysign(far, x))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..op import Node
 from ..tensor import Tensor
 from .indices import ZERO, Affine, Unfusable, Var, delinearize, indices_of, linear, strides_of
-from .loops import Builder, Value, index, of_dtype
+from .loops import Builder, Value, in_register, index, of_dtype
 from .partition import ALIASES, HEAVY, REDUCTIONS, SETTLED, Group, is_elementwise, look_through
 from .scalars import Scalars
 
@@ -308,7 +308,7 @@ class Writer:
 
     def _write(self, expression: Expression) -> Value:
         if isinstance(expression, Const):
-            return self.b.const(of_dtype(expression.array.dtype), expression.array.reshape(-1)[0].item())
+            return self.b.const(in_register(expression.array.dtype), expression.array.reshape(-1)[0].item())
         if isinstance(expression, Row):
             return self._rows[expression.node]
         if isinstance(expression, Apply):
@@ -326,7 +326,11 @@ class Writer:
             offset = offset + computed_index(self.b, self.value(expression), extent) * stride
         if self.lanes and not load.dynamic and load.offset.coefficient(self.vector_var) == 1:
             type_ = type_.vector(self.lanes)
-        return self.b.load(type_, self._pointers[load.buffer], offset)
+        return self.b.cast(self.b.load(type_, self._pointers[load.buffer], offset), in_register(load.dtype))
+
+    def store(self, value: Value, buffer: Any, position: Value) -> None:
+        """Write a value, in the dtype of its buffer, from an element of it on."""
+        self.b.store(self.b.cast(value, of_dtype(buffer.dtype)), self._pointers[buffer], position)
 
 
 def computed_index(b: Builder, value: Value, extent: int) -> Value:

@@ -124,6 +124,8 @@ def refine(factors: Sequence[int], shape: Sequence[int]) -> list[list[int]] | No
     >>> refine([4, 3], [3, 4]) is None
     True
     """
+    if 0 in factors or 0 in shape:  # nothing is computed
+        return None
     extents = [n for n in shape if n != 1]
     parts: list[list[int]] = []
     for factor in factors:

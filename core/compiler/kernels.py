@@ -6,14 +6,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from ..op import Node
 from ..primitives.random_bits import _MULTIPLIERS, _WEYL, ROUNDS
+from . import attention
 from .expressions import computed_index
 from .indices import strides_of
-from .loops import Builder, Module, Value, index, of_dtype, u32, u64
+from .loops import Builder, Module, Value, f32, index, of_dtype, u32, u64
 from .native import Kernel
 from .rows import CHUNK
 
@@ -21,8 +23,10 @@ from .rows import CHUNK
 def write(node: Node, stored: Callable, outputs: list) -> list[tuple] | None:
     """The kernel of a node with its buffers, or None where its dtype or form has none."""
     buffers = [stored(value) for value in node.inputs]
-    if None in buffers or node.specs[0].dtype.name == "float16":
+    if None in buffers:
         return None
+    if node.op.name == "scatter_set":
+        return _scatter_set(node, buffers, *outputs)
     kernel = WRITERS[node.op.name](node)
     return None if kernel is None else [(kernel, [*buffers, *outputs], [0] * (len(buffers) + len(outputs)))]
 
@@ -127,6 +131,14 @@ def copy_into(size: int, offset: int) -> Kernel:
     return Kernel(module.text(), 1, 1)
 
 
+def widen(dtype: np.dtype, size: int) -> Kernel:
+    """Convert ``size`` elements of half precision to float32."""
+    module = Module()
+    with module.kernel("kernel", 2) as (b, (source, target), lo, hi, _), b.loop(lo, hi, parallel=True) as i:
+        b.store(b.cast(b.load(of_dtype(dtype), source, i), f32), target, i)
+    return Kernel(module.text(), size, min(CHUNK, size))
+
+
 # -- random bits -----------------------------------------------------------------------------------------------------
 
 
@@ -134,21 +146,28 @@ def _random_bits(node: Node) -> Kernel | None:
     """Philox4x32-10; see primitives/random_bits.py for the sequence. Items are blocks of four words."""
     size = math.prod(node.attributes["shape"])
     blocks = -(-size // 4)
-    with _kernel(node) as (b, (state,), (out,), lo, hi, module):
-        words = [b.load(u32, state, i) for i in range(4)]
-        with b.loop(lo, hi, parallel=True) as block:
+    with _kernel(node) as (b, (state, *fewer), (out,), lo, hi, module):
+        words = [b.load(u32, state, i) for i in range(node.inputs[0].size)]
+        step = b.const(index, blocks)
+        if fewer:  # a draw of fewer words than there is room for, the rest being 1/2; see ragged.py
+            wanted = Value(b, index, b.cast(b.load(of_dtype(np.int32), fewer[0]), of_dtype(np.int64)).text)
+            step = (wanted + 3) // 4
+            with b.loop(b.maximum(lo * 4, wanted), b.minimum(hi * 4, size), parallel=True) as i:
+                b.store(b.const(u32, 1 << 31), out, i)
+        with b.loop(lo, b.minimum(hi, step), parallel=True) as block:
             made = _philox(b, block, words)
             for lane, word in enumerate(made):
                 if (lane + 1) * blocks <= size:
-                    b.store(word, out, block + lane * blocks)
+                    b.store(word, out, block + step * lane)
                 else:
-                    with b.if_(block + lane * blocks < size):
-                        b.store(word, out, block + lane * blocks)
+                    with b.if_(block + step * lane < size):
+                        b.store(word, out, block + step * lane)
     return _made(module, blocks, 16)
 
 
 def _philox(b: Builder, block: Value, state: list[Value]) -> list[Value]:
-    counter = [b.cast(Value(b, of_dtype(np.int64), block.text), u32), b.const(u32, 0), state[2], state[3]]
+    number = b.cast(Value(b, of_dtype(np.int64), block.text), u32)
+    counter = [number + state[4] if state[4:] else number, b.const(u32, 0), state[2], state[3]]
     key = state[:2]
     for _ in range(ROUNDS):
         products = [b.cast(counter[2 * i], u64) * _MULTIPLIERS[i] for i in range(2)]
@@ -187,6 +206,51 @@ def _scatter_add(node: Node) -> Kernel | None:
                     total = b.load(type_, out, start + i) + b.load(type_, source, k * row + first + i)
                     b.store(total, out, start + i)
     return Kernel(module.text(), parts, 1)
+
+
+def _scatter_set(node: Node, buffers: list, out: Any) -> list[tuple]:
+    """Rows written one after the other, over a copy of the first input unless that is where the result belongs."""
+    x, _, *indices = node.inputs
+    type_ = of_dtype(x.dtype)
+    row = math.prod(x.shape[len(indices) :])
+    part = max(16, -(-row // 4 // 16) * 16)
+    module = Module()
+    with module.kernel("kernel", len(node.inputs)) as (b, (source, *positions, target), lo, hi, _):
+        with b.loop(lo, hi, vectorize=False) as item, b.loop(0, indices[0].size, vectorize=False) as k:
+            first = item * part
+            start = first
+            for pointer, value, extent, stride in zip(positions, indices, x.shape, strides_of(x.shape), strict=False):
+                start = start + computed_index(b, b.load(of_dtype(value.dtype), pointer, k), extent) * stride
+            with b.loop(0, b.minimum(first + part, row) - first, parallel=True) as i:
+                b.store(b.load(type_, source, k * row + first + i), target, start + i)
+    kernel = Kernel(module.text(), -(-row // part), 1)
+    found = [(kernel, [*buffers[1:], out], [0] * len(buffers))]
+    if buffers[0] is not out:
+        found.insert(0, (copy_into(out.size, 0), [buffers[0], out], [0, 0]))
+    return found
+
+
+def _first_position(node: Node) -> Kernel:
+    """One walk over the rows; the table holds, for each row met so far, where. It needs no initial values: an entry
+    counts if the row of the position that it names is this one.
+    """
+    (rows,), extent = node.inputs, node.attributes["extent"]
+    type_, int32 = of_dtype(rows.dtype), of_dtype(np.int32)
+    with _kernel(node) as (b, (source,), (out, table), _, _, module):
+        with b.loop(0, rows.size, vectorize=False) as k:
+            row = computed_index(b, b.load(type_, source, k), extent)
+            here = b.cast(Value(b, of_dtype(np.int64), k.text), int32)
+            at = b.load(int32, table, row)
+            with b.if_((at < 0) | (at >= here)) as new:
+                b.store(here, out, k)
+                b.store(here, table, row)
+            with new.otherwise():
+                place = Value(b, index, b.cast(at, of_dtype(np.int64)).text)
+                same = computed_index(b, b.load(type_, source, place), extent).eq(row)
+                first = b.select(same, at, here)
+                b.store(first, out, k)
+                b.store(first, table, row)
+    return Kernel(module.text(), 1, 1)
 
 
 # -- windows ---------------------------------------------------------------------------------------------------------
@@ -385,10 +449,14 @@ def _cumulative(node: Node, how: str) -> Kernel | None:
 
 
 WRITERS: dict[str, Callable[[Node], Kernel | None]] = {
+    "attention": attention.attention,
+    "attention_gradient": attention.attention_gradient,
     "concatenate": _concatenate,
     "pad": _pad,
     "random_bits": _random_bits,
     "scatter_add": _scatter_add,
+    "scatter_set": _scatter_set,
+    "first_position": _first_position,
     "max_pool": _max_pool,
     "unpool": lambda node: _spread(node, chosen=True),
     "window_spread": lambda node: _spread(node, chosen=False),

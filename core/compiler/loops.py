@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..dtypes import BFLOAT16
 from . import elementary
 
 FAST = "reassoc nsz arcp contract "  # never nnan or ninf: NaN and infinity must survive compilation
@@ -80,7 +81,7 @@ class Type:
 
 
 void, ptr = Type("void", "void", "v", 0), Type("ptr", "ptr", "p", 64)
-f16, bf16 = Type("f16", "half", "f", 16), Type("bf16", "bfloat", "f", 16)
+f16, bf16 = Type("f16", "half", "f", 16), Type("bf16", "i16", "f", 16)  # for memory alone: see in_register
 f32, f64 = Type("f32", "float", "f", 32), Type("f64", "double", "f", 64)
 i1 = Type("i1", "i1", "b", 1)
 i8, i16, i32, i64 = (Type(f"i{bits}", f"i{bits}", "i", bits) for bits in (8, 16, 32, 64))
@@ -98,6 +99,12 @@ def of_dtype(dtype) -> Type:
     return _BY_DTYPE[np.dtype(dtype).name]
 
 
+def in_register(dtype) -> Type:
+    """Return the scalar type in which kernels hold and compute numpy's `dtype`: half precision is single there."""
+    type_ = of_dtype(dtype)
+    return f32 if type_ is f16 or type_ is bf16 else type_
+
+
 def literal(type_: Type, value) -> str:
     """Return `value` written as a constant of `type_`; a vector gets it in every lane."""
     if type_.lanes:
@@ -110,12 +117,17 @@ def literal(type_: Type, value) -> str:
         if type_ is f16:
             with np.errstate(over="ignore"):
                 return "0xH" + np.float16(value).tobytes()[::-1].hex()
-        return "0xR" + struct.pack(">f", np.float32(value))[:2].hex()
+        return str(int(np.asarray(value, BFLOAT16).view(np.int16)))
     if type_.kind == "b":
         return "true" if value else "false"
     if type_.kind == "p":
         return "null"
     return str(int(value))
+
+
+def _rounded(value, type_: Type) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.asarray(value, np.float32).astype(np.float16 if type_.element is f16 else BFLOAT16))
 
 
 class Value:
@@ -227,8 +239,9 @@ class Module:
             b.ret()
         mark = {True: " noalias", False: ""}
         listing = ", ".join(f"{a.type.llvm}{mark[noalias and a.type is ptr]} {a.text}" for a in arguments)
-        linkage = "internal " if attributes == "internal" else ""
-        head = f"define {linkage}{result.llvm} @{name}({listing}) nounwind {{\nentry:"
+        # An internal function that were inlined would be optimised twice.
+        linkage, inlining = ("internal ", " noinline") if attributes == "internal" else ("", "")
+        head = f"define {linkage}{result.llvm} @{name}({listing}) nounwind{inlining} {{\nentry:"
         self._parts.append("\n".join([head, *b.allocas, *b.lines, "}"]))
 
     @contextlib.contextmanager
@@ -486,11 +499,16 @@ class Builder:
         if source is target:
             return x
         if x.const is not None and source.kind != "p":
-            return self.const(type_, x.const)
+            return self.const(type_, x.const if target.element not in (f16, bf16) else _rounded(x.const, target))
+        if source.element is bf16:
+            bits = self.emit(u32.vector(source.lanes), f"zext {x.typed} to {u32.vector(source.lanes).llvm}")
+            return self.cast(self.bitcast(bits << 16, f32.vector(source.lanes)), type_)
         if target.kind == "b":
             return x.ne(0)
         if target.bits == 16 and target.kind == "f" and source.element is not f32:
             return self.cast(self.cast(x, f32), type_)  # the other conversions are not instructions but calls
+        if target.element is bf16:
+            return self._to_bfloat16(x, type_)
         if source.kind == "f":
             if target.kind == "f":
                 return self.emit(
@@ -506,6 +524,13 @@ class Builder:
             return Value(self, type_, x.text)
         how = "trunc" if source.bits > target.bits else "sext" if source.kind == "i" else "zext"
         return self.emit(type_, f"{how} {x.typed} to {type_.llvm}")
+
+    def _to_bfloat16(self, x: Value, type_: Type) -> Value:
+        """The upper half of a float32, rounded to nearest, ties to even; in integers, since few machines have it."""
+        bits = self.bitcast(x, u32.vector(x.type.lanes))
+        bits = bits + ((bits >> 16) & 1) + 0x7FFF
+        bits = self.select(x.ne(x), self.const(bits.type, 0x7FC00000), bits)
+        return self.emit(type_, f"trunc {(bits >> 16).typed} to {type_.llvm}")
 
     def bitcast(self, x: Value, type_: Type) -> Value:
         """The same bits as another type."""
@@ -535,11 +560,11 @@ class Builder:
         return self.emit(x.type, f"insertelement {x.typed}, {item.typed}, i64 {lane}")
 
     def reduce(self, how: str, x: Value) -> Value:
-        """Combine the lanes of a vector: add or mul."""
-        start = {"add": 0, "mul": 1}[how]
+        """Combine the lanes of a vector: add, mul, or (floats, NaN not kept) max."""
         element = x.type.element
-        if x.type.kind != "f":
-            return self._intrinsic(f"vector.reduce.{how}", x, result=element)
+        if x.type.kind != "f" or how == "max":
+            return self._intrinsic(f"vector.reduce.{'f' if x.type.kind == 'f' else ''}{how}", x, result=element)
+        start = {"add": 0, "mul": 1}[how]
         text = f"call {self.flags}{element.llvm} @llvm.vector.reduce.f{how}.{x.type.suffix}"
         return self.emit(element, f"{text}({element.llvm} {literal(element, start)}, {x.typed})")
 

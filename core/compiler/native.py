@@ -13,6 +13,7 @@ results are the same for any number of threads.
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
 import ctypes
 import dataclasses
@@ -27,7 +28,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -35,7 +36,7 @@ from ..config import threads as thread_count
 from . import emit_llvm
 from .loops import Module, i8, i32, i64, index, ptr, void
 
-CACHE_FORMAT = b"tenzoo object code 1\n"
+CACHE_FORMAT = b"tenzoo object code 2\n"  # the number changes with the passes that emit_llvm runs
 CACHE_LIMIT = 512 << 20  # bytes
 SPINS = 4000  # pauses before a waiting thread goes to sleep: some 50 microseconds
 
@@ -46,14 +47,20 @@ class Kernel:
     lo..hi.
 
     Items 0..extent are dealt out `grain` at a time; every thread has `scratch` bytes of its own, aligned to
-    64.
+    64. Without a text it is known by its key in the cache alone, `stored`.
     """
 
-    text: str
+    text: str | None
     extent: int
     grain: int
     scratch: int = 0
     pipeline: str = "loops"
+    stored: str = ""
+
+    @functools.cached_property
+    def key(self) -> str:
+        """What its object code is called: equal for equal code."""
+        return self.stored or _key(self.text, self.pipeline)
 
 
 # -- object code ---------------------------------------------------------------------------------------------
@@ -65,8 +72,9 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "tenzoo" / "kernels"
 
 
-def _cache_read(path: pathlib.Path) -> bytes | None:
-    """Return the code in a cache file, or None where there is none that is whole."""
+def read_cached(name: str) -> bytes | None:
+    """What lies under a name in the cache, or None where there is nothing that is whole."""
+    path = cache_folder() / name
     try:
         content = path.read_bytes()
         head = len(CACHE_FORMAT) + 32
@@ -79,17 +87,19 @@ def _cache_read(path: pathlib.Path) -> bytes | None:
     return None
 
 
-def _cache_write(path: pathlib.Path, code: bytes) -> None:
-    """Put code into the cache, whole or not at all; a cache that cannot be written is no error."""
+def write_cached(name: str, content: bytes) -> None:
+    """Put something into the cache, whole or not at all; a cache that cannot be written is no error."""
+    path = cache_folder() / name
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(CACHE_FORMAT + hashlib.sha256(code).digest() + code)
-            os.replace(name, path)
+                file.write(CACHE_FORMAT + hashlib.sha256(content).digest() + content)
+            os.replace(part, path)
         except OSError:
-            os.unlink(name)
+            os.unlink(part)
+    _trim_once()
 
 
 def trim_cache(limit: int = CACHE_LIMIT) -> None:
@@ -97,7 +107,7 @@ def trim_cache(limit: int = CACHE_LIMIT) -> None:
     with contextlib.suppress(OSError):
         found = []
         for entry in os.scandir(cache_folder()):
-            if entry.name.endswith((".o", ".part")):
+            if entry.name.endswith((".o", ".plan", ".part")):
                 with contextlib.suppress(OSError):
                     status = entry.stat()
                     found.append((status.st_mtime, status.st_size, entry.path))
@@ -111,19 +121,33 @@ def trim_cache(limit: int = CACHE_LIMIT) -> None:
 
 
 _loaded: weakref.WeakValueDictionary[str, emit_llvm.Library] = weakref.WeakValueDictionary()
+# What was loaded last stays: LLVM does not give back all memory of code that is unloaded, and the next model is often
+# like the one before.
+_recent: collections.deque[emit_llvm.Library] = collections.deque(maxlen=512)
 
 
-def _library(key: str, text: str, pipeline: str, exports: tuple[str, ...]) -> emit_llvm.Library:
+class NotCached(LookupError):  # noqa: N818  not an error: the kernel has to be written again
+    """The object code of a kernel without a text is no longer in the cache."""
+
+
+def _library(key: str, text: str | None, pipeline: str, exports: tuple[str, ...] = ("kernel",)) -> emit_llvm.Library:
     """Load one module, from the cache if it is there."""
-    path = cache_folder() / f"{key}.o"
-    code = _cache_read(path)
+    library = _loaded.get(key)
+    if library is not None:
+        return library
+    code = read_cached(f"{key}.o")
     if code is not None:
         with contextlib.suppress(emit_llvm.CompileError):
-            return emit_llvm.Library(code, exports)
-    code = emit_llvm.compile_text(text, pipeline)
-    _cache_write(path, code)
-    _trim_once()
-    return emit_llvm.Library(code, exports)
+            library = emit_llvm.Library(code, exports)
+    if library is None:
+        if text is None:
+            raise NotCached(key)
+        code = emit_llvm.compile_text(text, pipeline)
+        write_cached(f"{key}.o", code)
+        library = emit_llvm.Library(code, exports)
+    _loaded[key] = library
+    _recent.append(library)
+    return library
 
 
 def _key(text: str, pipeline: str) -> str:
@@ -148,23 +172,41 @@ def _trim_once() -> None:
     trim_cache()
 
 
-def load(kernels: Sequence[Kernel]) -> list[Loaded]:
-    """Compile what is neither loaded nor cached, side by side on all threads, and load it.
+class Loader:
+    """Loads kernels side by side on all threads, while others are still being written."""
 
-    Raises emit_llvm.CompileError if one fails, once the others are in the cache.
+    def __init__(self):
+        self._workers = ThreadPoolExecutor(thread_count())
+        self._jobs: dict[str, Future] = {}
+        if _pool is None:
+            self._workers.submit(_runtime)  # which will be wanted too
+
+    def begin(self, kernel: Kernel) -> None:
+        """Load a kernel, or compile it, in the background."""
+        if kernel.key not in self._jobs:
+            self._jobs[kernel.key] = self._workers.submit(_library, kernel.key, kernel.text, kernel.pipeline)
+
+    def finish(self) -> dict[str, emit_llvm.Library]:
+        """Wait for all; raises what went wrong with one once the others are in the cache."""
+        self._workers.shutdown()
+        for key, job in self._jobs.items():
+            if isinstance(job.exception(), emit_llvm.CompileError):
+                job.exception().key = key
+        return {key: job.result() for key, job in self._jobs.items()}
+
+
+def load(kernels: Sequence[Kernel], loader: Loader | None = None) -> list[Loaded]:
+    """Load kernels, those that are not cached compiled first; `loader` may have begun with it.
+
+    Raises emit_llvm.CompileError if one fails, NotCached for one without a text.
     """
-    keys = [_key(kernel.text, kernel.pipeline) for kernel in kernels]
-    held = {key: _loaded.get(key) for key in keys}
-    missing = {key: kernel for key, kernel in zip(keys, kernels, strict=True) if held[key] is None}
-    if missing:
-        with ThreadPoolExecutor(min(thread_count(), len(missing))) as workers:
-            jobs = {
-                key: workers.submit(_library, key, kernel.text, kernel.pipeline, ("kernel",))
-                for key, kernel in missing.items()
-            }
-        for key, job in jobs.items():
-            held[key] = _loaded[key] = job.result()
-    return [Loaded(kernel, held[key]) for key, kernel in zip(keys, kernels, strict=True)]
+    if loader is None and all(kernel.text is None for kernel in kernels):  # too little work to share it out
+        return [Loaded(kernel, _library(kernel.key, None, kernel.pipeline)) for kernel in kernels]
+    loader = loader or Loader()
+    for kernel in kernels:
+        loader.begin(kernel)
+    libraries = loader.finish()
+    return [Loaded(kernel, libraries[kernel.key]) for kernel in kernels]
 
 
 # -- programs and the pool -----------------------------------------------------------------------------------

@@ -6,21 +6,23 @@ arena by their lifetimes. A variable's new value is written over the old one whe
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..config import passes
 from ..graph import Graph
 from ..op import Node
 from ..tensor import Tensor
-from ..variable import changes
 from . import contractions, kernels, native, rows
+from .execution import Buffer, Executable, Segment
 from .expressions import InPlace
 from .indices import NotAffine, Unfusable
+from .memo import Memo
 from .partition import (
     ALIASES,
     EPILOGUES,
@@ -36,40 +38,6 @@ from .partition import (
 from .simplify import simplify
 
 log = logging.getLogger("tenzoo.compile")
-ALIGN = 64
-
-
-class Buffer:
-    """Memory for one value. ``kind``: "input", "variable", "constant", "temporary", "result" or "packed".
-
-    A ``fixed`` one is the same in all iterations of the loop around; then ``packing`` may say how a packed copy of
-    it is made before the loop: (the buffer, kernel, byte offset).
-    """
-
-    __slots__ = (*("array", "dtype", "first", "fixed", "kind", "last", "offset", "owner", "packing", "shape", "size"),)
-
-    def __init__(self, kind: str, shape: tuple, dtype: np.dtype):
-        self.kind = kind
-        self.shape = shape
-        self.dtype = dtype
-        self.size = math.prod(shape) * dtype.itemsize
-        self.array: np.ndarray | None = None
-        self.owner: Any = None
-        self.fixed = False
-        self.packing: tuple | None = None
-        self.first = self.last = -1
-        self.offset = 0
-
-    def packed_by(self, kernel: Any, size: int, offset: int) -> Buffer:
-        """A copy of this buffer in another order, which ``kernel`` makes of what lies at ``offset``."""
-        made = Buffer("packed", (size,), np.dtype("uint8"))
-        made.packing = (self, kernel, offset)
-        return made
-
-    @property
-    def room(self) -> int:
-        """Bytes that it takes in the arena."""
-        return -(-max(self.size, 1) // ALIGN) * ALIGN
 
 
 class Step:
@@ -102,11 +70,11 @@ class Loop(NamedTuple):
     iterations: int
 
 
-class Plan:
-    """A graph compiled for this machine: :meth:`run` computes it on arrays and on the storage of its variables."""
+class Plan(Executable):
+    """A graph planned and compiled. The plan of a loop's body (``inner``) is not run by itself."""
 
     def __init__(self, graph: Graph, fuse: bool = True, inner: bool = False, fixed: int = 0):
-        self._fuse = fuse
+        self._fuse = fuse = fuse and "fuse" in passes()
         nodes, outputs = simplify(graph, apart=inner)
         self._partition = Partition(nodes, self._in_memory(nodes, outputs), fuse)
         self._groups = self._partition.groups()
@@ -116,6 +84,9 @@ class Plan:
         for buffer in self.inputs[:fixed]:
             buffer.fixed = True
         self.variables = {v: self._name(symbol, "variable") for v, symbol in graph.reads.items()}
+        self._settled = [v for v in self.variables if v not in graph.writes]  # not assigned by this graph
+        for variable in self._settled:
+            self.variables[variable].fixed = not inner
         count = len(outputs) - len(graph.writes)
         self._needed = self._needed_values(outputs)
         if fuse:
@@ -127,22 +98,44 @@ class Plan:
             self._groups = self._partition.groups()
         self._homes = self._in_place(graph, outputs[:count], outputs[count:])
         self.steps: list[Step] = []
+        self._memo = Memo()
+        self._ahead: list[Step] = []  # what follows from settled variables alone: computed when one of them changes
+        sources: dict[Group, list[Tensor]] = {group: [] for group in self._groups}
+        for base, group in self._reads():
+            sources[group].append(base)
+        loader = None if inner else native.Loader()
         for group in self._groups:
+            start = len(self.steps)
             self._lower(group)
-        self.results = [self._stored(value) for value in outputs[:count]]
-        self._result_shapes = [value.shape for value in outputs[:count]]
+            if not inner:
+                for step in _launched(self._put_ahead(start, group, sources[group])):
+                    loader.begin(step.kernel)
+        self.results = [(self._stored(value), value.shape) for value in outputs[:count]]
         self.copies = [
             (self._stored(value), variable)
             for variable, value in zip(graph.writes, outputs[count:], strict=True)
             if value.key not in self._homes
         ]
         if inner:  # the loop around it decides where results lie
-            for buffer in self.results:
+            for buffer, _ in self.results:
                 buffer.kind = "result"
         self._lay_out()
         if not inner:
-            self._place_temporaries()
-            self._link()
+            written = {v for v, b in self.variables.items() if b in set(self._homes.values())}
+            written.update(variable for _, variable in self.copies)
+            ends = self.inputs, self.variables, self.results, self.copies, written
+            segments, ahead = _segments(self.steps), _segments(self._ahead)
+            try:
+                super().__init__(*ends, segments, ahead, self._settled, self._temporary, self.arena_bytes, loader)
+            except native.emit_llvm.CompileError as error:
+                raise native.emit_llvm.CompileError(f"{self._computed_by(error.key)}{error}") from error
+
+    def _computed_by(self, key: str) -> str:
+        """Name the ops of a kernel, for an error message."""
+        nodes = [n for s in _launched([*self._ahead, *self.steps]) if s.kernel.key == key for n in s.group.nodes]
+        ops, scopes = (", ".join(dict.fromkeys(filter(None, words))) for words in
+                       ([n.op.name for n in nodes], [n.scope for n in nodes]))  # fmt: skip
+        return f"{ops}{scopes and f' (of {scopes})'}: " if ops else ""
 
     # -- where values are --------------------------------------------------------------------------------------------
 
@@ -249,6 +242,8 @@ class Plan:
 
     def _in_place(self, graph: Graph, results: Sequence[Tensor], writes: Sequence[Tensor]) -> dict[Any, Buffer]:
         """Values to be written over the variable that they are the new value of: where all its readers come before."""
+        if "in_place" not in passes():
+            return {}
         order = {group: i for i, group in enumerate(self._groups)}
         last_read: dict[Any, int] = {}
         for base, group in self._reads():
@@ -259,14 +254,45 @@ class Plan:
         homes: dict[Any, Buffer] = {}
         for variable, value in zip(graph.writes, writes, strict=True):
             group = self._partition.group_of.get(value.node)
-            if group is None or (group.kind != "rows" and group.kind not in EPILOGUES) or value.key in homes:
+            kinds = (*EPILOGUES, "rows", "scatter_set")
+            if group is None or group.kind not in kinds or value.key in homes:
                 continue
             symbol = graph.reads.get(variable)
             if symbol is None:
                 homes[value.key] = self.variables[variable] = Buffer("variable", value.shape, value.dtype)
-            elif last_read.get(symbol.key, -1) <= order[group]:
+                continue
+            last = last_read.get(symbol.key, -1)
+            if group.kind == "scatter_set":  # the value whose rows are replaced may be there before
+                base = look_through(value.node.inputs[0])
+                first = self._partition.group_of.get(base.node)
+                if first and first.kind == "rows" and last <= order[first] and last_read[base.key] == order[group]:
+                    homes[base.key] = self.variables[variable]
+            if last <= order[group]:
                 homes[value.key] = self.variables[variable]
         return homes
+
+    def _put_ahead(self, start: int, group: Group, sources: Sequence[Tensor]) -> list[Step]:
+        """Take a group's steps, those from ``start`` on, out of every call if they always give the same.
+
+        Returns them, and those that pack what they read: these come right after what they pack is made.
+        """
+        steps = self.steps[start:]
+        inputs = [self._stored(base) for base in sources]
+        homes = any((node, i) in self._homes for node in group.nodes for i in range(len(node.specs)))
+        if not homes and all(b is not None and b.fixed for b in inputs) and all(s.kernel is not None for s in steps):
+            del self.steps[start:]
+            self._ahead.extend(steps)
+            for buffer in {b for step in steps for b in step.buffers if b.kind == "temporary"}:
+                buffer.fixed = True
+        for buffer in {b: None for step in steps for b in step.buffers if b.kind == "packed"}:
+            source, kernel, offset = buffer.packing
+            made = Step(kernel, [source, buffer], group, [offset, 0])
+            earlier = (step.group for step in self._ahead if source in step.buffers and step.group is not group)
+            maker = next(earlier, None)
+            places = [i + 1 for i, step in enumerate(self._ahead) if step.group is maker]
+            self._ahead.insert(places[-1] if places else 0, made)
+            steps.append(made)
+        return steps
 
     # -- lowering ----------------------------------------------------------------------------------------------------
 
@@ -309,18 +335,23 @@ class Plan:
         every = [self._output(node, i) for node in wanted for i in range(len(node.specs)) if (node, i) in self._needed]
         if not any(buffer.size for buffer in every):
             return []
-        if group.kind == "rows":
-            kernel, buffers = rows.lower(group, self._stored, outputs)
-            return [Step(kernel, buffers, group)]
         node = group.nodes[0]
         found = None
         if group.kind == "scan":
             return self._loop(node, group) or [self._reference(node, group)]
-        if group.kind in EPILOGUES:
-            found = contractions.write(group, self._stored, outputs, self._scratch)
-        elif group.kind in kernels.WRITERS:
-            every = [self._output(node, i) for i in range(len(node.specs))]
-            found = kernels.write(node, self._stored, every)
+        if group.kind in ("rows", *EPILOGUES, *kernels.WRITERS):
+            made = {(n, 0): buffer for n, buffer in outputs.items()}
+            if group.kind in kernels.WRITERS:
+                made = {(node, i): self._output(node, i) for i in range(len(node.specs))}
+
+            def write(scratch: Callable) -> list[tuple] | None:
+                if group.kind == "rows":
+                    return [(*rows.lower(group, self._stored, outputs), None)]
+                if group.kind in EPILOGUES:
+                    return contractions.write(group, self._stored, outputs, scratch)
+                return kernels.write(node, self._stored, list(made.values()))
+
+            found = self._memo.launches(group, made, self._stored, self._scratch, write)
         if found is not None:
             return [Step(kernel, buffers, group, offsets) for kernel, buffers, offsets in found]
         if len(group.nodes) > 1:
@@ -343,12 +374,12 @@ class Plan:
             places[symbol] = (outer, 0, 0)
         for symbol, outer in zip(body.part(inner.inputs, "slices"), body.part(inputs, "slices"), strict=True):
             places[symbol] = (outer, first * symbol.size, direction * symbol.size)
-        for made, outer in zip(inner.results[body.carried :], results, strict=True):
+        for (made, _), outer in zip(inner.results[body.carried :], results, strict=True):
             places[made] = (outer, first * made.size, direction * made.size)
         steps = []
         before, after = (length, length - 1) if reverse else (0, 1)
         carry = zip(body.part(inner.inputs, "carry"), body.part(inputs, "carry"), strict=True)
-        for (symbol, start), made, stack in zip(carry, inner.results, stacks, strict=False):
+        for (symbol, start), (made, _), stack in zip(carry, inner.results, stacks, strict=False):
             places[symbol] = (stack, before * symbol.size, direction * symbol.size)
             places[made] = (stack, after * symbol.size, direction * symbol.size)
             steps.append(Step(kernels.copy_into(symbol.size, before * symbol.size), [start, stack], group))
@@ -392,11 +423,11 @@ class Plan:
 
         def call() -> None:
             with np.errstate(all="ignore"):
-                result = node.op.reference(*(read() for read in readers), **node.attributes)
+                result = node.op.compute(*(read() for read in readers), **node.attributes)
             for buffer, array in zip(outputs, result if node.many else (result,), strict=True):
                 buffer.array[...] = array
 
-        log.debug("no kernel for %s: numpy computes it", node.op.name)
+        log.info("no kernel for %s%s: numpy computes it", node.op.name, node.scope and f" of {node.scope}")
         return Step(None, [*sources, *outputs], group, call=call)
 
     def _reader(self, value: Tensor, sources: list[Buffer]) -> Callable[[], np.ndarray]:
@@ -415,123 +446,66 @@ class Plan:
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        """Give temporaries offsets in the arena: largest first, each at the lowest place free during its lifetime."""
-        for position, step in enumerate(self.steps):
-            for buffer in step.buffers:
-                buffer.first = position if buffer.first < 0 else buffer.first
-                buffer.last = position
-        end = len(self.steps)
-        for buffer in [*self.results, *(source for source, _ in self.copies)]:
-            if buffer.kind == "temporary":  # read after the last step
-                buffer.last = end
-        placed: list[Buffer] = []
-        top = 0
-        temporary = {b for step in self.steps for b in step.buffers if b.kind == "temporary"}
-        for buffer in sorted(temporary, key=lambda b: (-b.size, b.first)):
-            offset = 0
-            neighbours = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
-            for other in sorted(neighbours, key=lambda b: b.offset):
-                if offset + buffer.room <= other.offset:
-                    break
-                offset = max(offset, other.offset + other.room)
-            buffer.offset = offset
-            placed.append(buffer)
-            top = max(top, offset + buffer.room)
-        self.arena_bytes = top
-        self._temporary = temporary
+        """Give temporaries offsets in the arena; what is computed ahead and read in calls has memory of its own."""
+        read = {b for step in self.steps for b in step.buffers}
+        read.update(buffer for buffer, _ in (*self.results, *self.copies))
+        for buffer in {b: None for step in self._ahead for b in step.buffers if b.kind in ("temporary", "packed")}:
+            if buffer in read or buffer.kind == "packed":
+                buffer.keep()
+        made, more = _place(self._ahead, ()), _place(self.steps, [b for b, _ in (*self.results, *self.copies)])
+        self._temporary = [*made, *more]
+        self.arena_bytes = max((b.offset + b.room for b in self._temporary), default=0)
 
-    def _place_temporaries(self) -> None:
-        memory = np.empty(self.arena_bytes + ALIGN, np.uint8)
-        start = -memory.ctypes.data % ALIGN
-        for buffer in self._temporary:
-            part = memory[start + buffer.offset : start + buffer.offset + buffer.size]
-            buffer.array = part.view(buffer.dtype).reshape(buffer.shape)
 
-    # -- running -----------------------------------------------------------------------------------------------------
+def _place(steps: Sequence[Step], leaving: Sequence[Buffer]) -> list[Buffer]:
+    """Give the temporaries of steps offsets: largest first, each at the lowest place free during its lifetime.
 
-    def _link(self) -> None:
-        """Load the kernels, and gather launches between calls of numpy into native programs."""
-        found = [k for step in self.steps for k in (step.loop.steps if step.loop else [step]) if k.kernel is not None]
-        self._loaded = dict(zip(map(id, found), native.load([step.kernel for step in found]), strict=True))
-        self._segments: list[Any] = []
-        self._slots: dict[Buffer, list[tuple[np.ndarray, int, int]]] = {}
-        self.programs: list[tuple[native.Program, list[Step]]] = []
-        pending: list[Step] = []
-        for step in self.steps:
-            if step.kernel is not None:
-                pending.append(step)
-                continue
-            self._add_program(pending)
-            pending = []
-            if step.loop is not None:
-                self._add_program(step.loop.steps, step.loop)
+    Those that are ``leaving`` are read after the last step.
+    """
+    for position, step in enumerate(steps):
+        for buffer in step.buffers:
+            buffer.first = position if buffer.first < 0 else buffer.first
+            buffer.last = position
+    for buffer in leaving:
+        buffer.last = len(steps)
+    placed: list[Buffer] = []
+    temporary = {b: None for step in steps for b in step.buffers if b.kind == "temporary"}
+    for buffer in sorted(temporary, key=lambda b: (-b.size, b.first)):
+        offset = 0
+        neighbours = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
+        for other in sorted(neighbours, key=lambda b: b.offset):
+            if offset + buffer.room <= other.offset:
+                break
+            offset = max(offset, other.offset + other.room)
+        buffer.offset = offset
+        placed.append(buffer)
+    return placed
+
+
+def _launched(steps: Sequence[Step]) -> list[Step]:
+    """The steps that are kernels, those of loops among them."""
+    return [k for step in steps for k in (step.loop.steps if step.loop else [step]) if k.kernel is not None]
+
+
+def _segments(steps: Sequence[Step]) -> list[Segment | Callable]:
+    """Launches gathered between loops and calls of numpy."""
+    segments: list[Segment | Callable] = []
+    for launched, run in itertools.groupby(steps, lambda step: step.kernel is not None):
+        if launched:
+            segments.append(_segment(list(run), lambda buffer: (buffer, 0, 0)))
+            continue
+        for step in run:
+            loop = step.loop
+            if loop is None:
+                segments.append(step.call)
             else:
-                self._segments.append(step.call)
-        self._add_program(pending)
-        self._seen = -1
-        self._lock = threading.Lock()
-        self._written = [v for v, b in self.variables.items() if b in set(self._homes.values())]
-        self._written += [v for _, v in self.copies if v not in self._written]
+                segments.append(_segment(loop.steps, loop.places.__getitem__, loop.iterations))
+    return segments
 
-    def _add_program(self, steps: list[Step], loop: Loop | None = None) -> None:
-        if not steps:
-            return
-        places = []
-        for step in steps:
-            found = [loop.places[b] if loop else (b, 0, 0) for b in step.buffers]
-            places.append([(b, start + more, s) for (b, start, s), more in zip(found, step.offsets, strict=True)])
-        launches = [
-            native.Launch(
-                self._loaded[id(step)],
-                [offset + (0 if b.array is None else b.array.ctypes.data) for b, offset, _ in row],
-            )
-            for step, row in zip(steps, places, strict=True)
-        ]
-        strides = [[stride for _, _, stride in row] for row in places] if loop else None
-        program = native.Program(launches, loop.iterations if loop else 1, strides)
-        for row, table in zip(places, program.addresses, strict=True):
-            for j, (buffer, offset, _) in enumerate(row):
-                if buffer.kind in ("input", "variable"):
-                    self._slots.setdefault(buffer, []).append((table, j, offset))
-        self._segments.append(program)
-        self.programs.append((program, list(steps)))
 
-    def _bind(self, buffer: Buffer, array: np.ndarray) -> None:
-        buffer.array = array
-        address = array.ctypes.data
-        for table, j, offset in self._slots.get(buffer, ()):
-            table[j] = address + offset
-
-    def _bind_variables(self) -> None:
-        for variable, buffer in self.variables.items():
-            array = variable.storage(variable in self._written)
-            if buffer.array is not array:
-                self._bind(buffer, array)
-        self._seen = changes.count
-
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Compute the graph; returns the leaves of its result as new arrays."""
-        with self._lock:  # the arena and the addresses are this call's alone
-            return self._run(arrays)
-
-    def _run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        for buffer, array in zip(self.inputs, arrays, strict=True):
-            if not array.flags.c_contiguous:
-                array = np.ascontiguousarray(array)
-            self._bind(buffer, array)
-        if self._seen != changes.count:
-            self._bind_variables()
-        pool = native.pool()
-        for segment in self._segments:
-            if type(segment) is native.Program:
-                pool.run(segment)
-            else:
-                segment()
-        results = [
-            buffer.array.reshape(shape).copy() for buffer, shape in zip(self.results, self._result_shapes, strict=True)
-        ]
-        if self.copies:
-            values = [buffer.array.copy() if buffer.kind == "variable" else buffer.array for buffer, _ in self.copies]
-            for value, (_, variable) in zip(values, self.copies, strict=True):
-                variable.storage(True)[...] = value.reshape(variable.shape)
-        return results
+def _segment(steps: list[Step], place: Callable, iterations: int = 1) -> Segment:
+    places = []
+    for step in steps:
+        found = zip(map(place, step.buffers), step.offsets, strict=True)
+        places.append([(buffer, start + more, stride) for (buffer, start, stride), more in found])
+    return Segment([step.kernel for step in steps], places, iterations, steps)

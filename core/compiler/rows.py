@@ -16,7 +16,7 @@ from typing import Any
 
 from .expressions import Apply, Expression, Load, Program, Writer, walk
 from .indices import Affine, NotAffine, SplitNeeded, Var
-from .loops import Module, Value, index, of_dtype
+from .loops import Module, Value, in_register, index
 from .native import Kernel
 from .partition import HEAVY, REDUCTIONS, Group
 
@@ -123,7 +123,7 @@ class _Kernel:
         # All values first: a buffer that is updated in place is read before it is written.
         values = [writer.value(expression) for _, _, expression in stores]
         for (buffer, offset, _), value in zip(stores, values, strict=True):
-            self.b.store(value, self.pointers[buffer], self._position(offset))
+            writer.store(value, buffer, self._position(offset))
 
     # -- the three ways ----------------------------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class _Kernel:
         """Scratch memory for a row of each value that several stages need."""
         slots, used = {}, 0
         for expression in repeated:
-            type_ = of_dtype(expression.node.specs[0].dtype)
+            type_ = in_register(expression.node.specs[0].dtype)
             slots[id(expression)] = self.b.offset(type_, self.scratch, used // type_.size)
             used += -(-length * type_.size // 64) * 64
         return slots, used
@@ -169,22 +169,24 @@ class _Kernel:
         reductions = self.program.reductions.get(stage, [])
         carry = [self._start(node) for node, _ in reductions]
         stores = self.program.stores.get(stage, [])
-        here = {id(e) for e in walk(self.program.roots(stage))} & set(saved)
+        used = {id(e) for e in walk(self.program.roots(stage))}
+        here = [key for key in saved if key in used]  # in their order, so that the same kernel has the same text
+        ready, fresh = ([key for key in here if (key in filled) is known] for known in (True, False))
         if not reductions and not stores:
             return
         with self._nest(self.reduced, carry, parallel=not reductions) as state:
             writer = self._writer()
             place = self._row_position()
-            for key in here & filled:
+            for key in ready:
                 expression = self._expression(stage, key)
-                type_ = of_dtype(expression.node.specs[0].dtype)
+                type_ = in_register(expression.node.specs[0].dtype)
                 writer.memo[key] = b.load(type_, saved[key], place)
             self._store(writer, stores)
             for k, (node, operand) in enumerate(reductions):
                 state[k] = self._combine(node, state[k], writer.value(operand))
-            for key in here - filled:
+            for key in fresh:
                 b.store(writer.value(self._expression(stage, key)), saved[key], place)
-        filled |= here
+        filled.update(fresh)
         for (node, _), total in zip(reductions, carry, strict=True):
             self.rows[node] = total
 
@@ -207,7 +209,7 @@ class _Kernel:
         reductions = program.reductions[0]
         sums, memory = [], 0
         for node, _ in reductions:
-            type_ = of_dtype(node.specs[0].dtype)
+            type_ = in_register(node.specs[0].dtype)
             sums.append((type_, b.offset(type_, self.scratch, memory // type_.size)))
             memory += -(-block * type_.size // 64) * 64
         with b.loop(lo, hi, vectorize=False) as item:
@@ -246,7 +248,7 @@ class _Kernel:
     # -- pieces ------------------------------------------------------------------------------------------------------
 
     def _start(self, node: Any) -> Value:
-        type_ = of_dtype(node.specs[0].dtype)
+        type_ = in_register(node.specs[0].dtype)
         return self.b.const(type_, _START[node.op.name](type_))
 
     def _combine(self, node: Any, total: Value, value: Value) -> Value:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .indices import Unfusable
-from .loops import Builder, Value, f16, f32, of_dtype
-
-_HALF_EXACT = {"where", "cast", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+from .loops import Builder, Value, in_register, of_dtype
 
 
 class Scalars:
@@ -17,12 +15,8 @@ class Scalars:
         self.builder = builder
 
     def apply(self, op: Any, values: list[Value], attributes: dict) -> Value:
-        """Write ``op``; half precision is computed in single and rounded once."""
-        half = any(value.type is f16 for value in values) and op.name not in _HALF_EXACT
-        if half:
-            values = [self.builder.cast(v, f32) if v.type is f16 else v for v in values]
-        result = op.emit(self, *values, **attributes)
-        return self.builder.cast(result, f16) if half and result.type is f32 else result
+        """Write ``op``. Half precision is single here: it is rounded where it is stored, or by a cast."""
+        return op.emit(self, *values, **attributes)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.builder, name, None)
@@ -54,7 +48,7 @@ class Scalars:
     def bitwise_not(self, x): return ~x
     def left_shift(self, x, y): return x << y
     def right_shift(self, x, y): return x >> y
-    def cast(self, x, dtype): return self.builder.cast(x, of_dtype(dtype))
+    def cast(self, x, dtype): return self.builder.cast(self.builder.cast(x, of_dtype(dtype)), in_register(dtype))
     # fmt: on
 
     def sign(self, x: Value) -> Value:

@@ -8,13 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Graph
-from ..op import Node, Op, Spec
+from .. import pytree
+from ..config import passes
+from ..dtypes import FLOAT32, HALVES, is_floating
+from ..graph import Graph, replaced
+from ..op import OF_ANY_DTYPE, Node, Op, Spec, placeholder
 from ..primitives import movement
+from ..primitives.elementwise import cast
+from ..scan import Body
 from ..tensor import Tensor
 from . import contractions
-from .partition import ALIASES, REDUCTIONS, SETTLED, VIEWS, is_elementwise, look_through
+from .folding import fold
+from .partition import ALIASES, EPILOGUES, REDUCTIONS, SETTLED, VIEWS, is_elementwise, look_through
+from .rewriting import Rule, reachable, rewrite
+from .sparse import sparse
 from .views import view_of
+from .volumes import flattened, is_volume
 
 # The same value, in memory of its own and row-major.
 contiguous = Op(
@@ -26,48 +35,63 @@ contiguous = Op(
 
 settled = Op(SETTLED, rule=lambda x: Spec(x.shape, x.dtype), reference=lambda x: x)
 
-Rule = Callable[[Node, tuple], Any]
+# Besides the element-wise ops: those whose kernels read and write half precision themselves, or only move it.
+_OF_ANY_PRECISION = OF_ANY_DTYPE | ALIASES | VIEWS | EPILOGUES | set(REDUCTIONS)
+_OF_ANY_PRECISION |= {"gather", "scatter_set", "concatenate", "pad"}
 
 
-def simplify(
-    graph: Graph, enabled: Sequence[str] = ("merge", "algebra", "split"), apart: bool = False
-) -> tuple[list[Node], list[Tensor]]:
-    """Rewrite a graph for the compiler; returns its nodes in order and its outputs.
+def simplify(graph: Graph, apart: bool = False) -> tuple[list[Node], list[Tensor]]:
+    """Run the passes; returns the nodes of the graph that they make, in order, and its outputs.
 
-    ``enabled`` names the optional passes: "merge" (common subexpressions), "algebra", "split" (long reductions in two
-    steps, so that threads can share them). With ``apart`` no output shares its memory with another or with an input.
+    With ``apart`` no output shares its memory with another or with an input.
     """
-    rules: list[Rule] = []
-    if "algebra" in enabled:
-        rules.append(_algebra)
-    if "split" in enabled:
-        rules.append(_split_reduction)
-    rules.append(_addressable)
-    outputs = rewrite(graph.nodes(), graph.outputs, rules, "merge" in enabled)
-    outputs = _settled(outputs)
-    outputs = [_materialized(value) for value in outputs]
+    enabled = passes()
+    for name, run in PASSES.items():
+        if name in enabled or name in REQUIRED:
+            graph = run(graph)
+    outputs = [_materialized(value) for value in graph.outputs]
     if apart:
         outputs = _apart(outputs)
     return reachable(outputs), outputs
 
 
-def _settled(outputs: Sequence[Tensor]) -> list[Tensor]:
+def _pass(*rules: Rule, merge: bool = False) -> Callable[[Graph], Graph]:
+    return lambda graph: _with_outputs(graph, rewrite(graph.nodes(), graph.outputs, rules, merge))
+
+
+def _with_outputs(graph: Graph, outputs: Sequence[Tensor]) -> Graph:
+    """The graph with other values for its results and its variables."""
+    count = len(outputs) - len(graph.writes)
+    writes = dict(zip(graph.writes, outputs[count:], strict=True))
+    return Graph(graph.inputs, graph.reads, pytree.unflatten(graph.result, list(outputs[:count])), writes)
+
+
+def _settled(graph: Graph) -> Graph:
     """Put values into memory of which an extremum is taken, and that are then compared with it: the gradient of a
     maximum looks for the elements that equal it.
     """
-    nodes = reachable(outputs)
+    nodes = graph.nodes()
     compared, reduced = ({look_through(v, VIEWS).key for n in nodes if n.op.name in names for v in n.inputs}
                          for names in (("equal",), ("reduce_max", "reduce_min")))  # fmt: skip
     chosen = compared & reduced
 
     def rule(node: Node, inputs: tuple) -> Any:
-        if (node, 0) not in chosen or not is_elementwise(node.op) or node.specs[0].dtype.kind != "f":
+        if (node, 0) not in chosen or not is_elementwise(node.op) or not is_floating(node.specs[0].dtype):
             return None
         made = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
         made.scope = node.scope
         return settled(made.output(0))
 
-    return rewrite(nodes, outputs, [rule], merge=False) if chosen else list(outputs)
+    return _pass(rule)(graph) if chosen else graph
+
+
+def _fold(graph: Graph) -> Graph:
+    settled = [symbol for variable, symbol in graph.reads.items() if variable not in graph.writes]
+    return _with_outputs(graph, fold(graph.outputs, settled))
+
+
+def _volumes(graph: Graph) -> Graph:
+    return _pass(flattened)(graph) if any(map(is_volume, graph.nodes())) else graph
 
 
 def _apart(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -80,76 +104,6 @@ def _apart(outputs: Sequence[Tensor]) -> list[Tensor]:
         seen.add(view_of(value).base.key)
         result.append(value)
     return result
-
-
-def rewrite(nodes: Sequence[Node], outputs: Sequence[Tensor], rules: Sequence[Rule], merge: bool) -> list[Tensor]:
-    """Build the graph anew, node by node. A rule answers the value(s) to use instead, or None."""
-    values: dict[Any, Tensor] = {}
-    known: dict[Any, tuple[Tensor, ...]] = {}
-
-    def current(value: Tensor) -> Tensor:
-        return value if value._array is not None else values.get(value.key, value)
-
-    for node in nodes:
-        inputs = tuple(map(current, node.inputs))
-        key = _work(node, inputs) if merge else None
-        made = known.get(key) if key is not None else None
-        if made is None:
-            made = _rewritten(node, inputs, rules)
-            if key is not None:
-                known[key] = made
-        values.update({(node, i): value for i, value in enumerate(made)})
-    return [current(value) for value in outputs]
-
-
-def _rewritten(node: Node, inputs: tuple, rules: Sequence[Rule]) -> tuple[Tensor, ...]:
-    for rule in rules:
-        made = rule(node, inputs)
-        if made is not None:
-            made = made if isinstance(made, tuple) else (made,)
-            for value in made:
-                if value.node is not None and not value.node.scope:
-                    value.node.scope = node.scope
-            return made
-    if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
-        copy = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
-        copy.scope = node.scope
-        node = copy
-    return tuple(node.output(i) for i in range(len(node.specs)))
-
-
-def _work(node: Node, inputs: tuple) -> Any:
-    """What a node computes: equal for equal results. None for what has a meaning of its own."""
-    if node.op.name in ("custom_gradient", "while_loop", "scan"):
-        return None
-    attributes = tuple(sorted((name, _frozen(value)) for name, value in node.attributes.items()))
-    return node.op, tuple(map(_value_key, inputs)), attributes
-
-
-def _value_key(value: Tensor) -> Any:
-    if value._array is not None and value.size == 1:
-        return value.dtype, value.shape, value._array.tobytes()
-    return value.key
-
-
-def _frozen(value: Any) -> Any:
-    return repr(value) if isinstance(value, (list, dict, np.ndarray)) else value
-
-
-def reachable(outputs: Sequence[Tensor]) -> list[Node]:
-    """The nodes that outputs depend on, each after its inputs."""
-    order: list[Node] = []
-    seen: set[Node] = set()
-    stack = [(v.node, False) for v in reversed(outputs) if v.node is not None]
-    while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
-        elif node not in seen and node.op.reference is not None:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend((v.node, False) for v in reversed(node.inputs) if v.node is not None)
-    return order
 
 
 # -- algebra ---------------------------------------------------------------------------------------------------------
@@ -180,19 +134,24 @@ def _algebra(node: Node, inputs: tuple) -> Any:
         return inputs[0].node.inputs[0]
     if name == "cast" and inputs[0].dtype == node.attributes["dtype"]:
         return inputs[0]
+    if name == "cast" and _made_by(inputs[0], "cast") and inputs[0].dtype == FLOAT32:
+        source = inputs[0].node.inputs[0]  # widened, and now narrow again
+        if source.dtype in HALVES and source.dtype == node.attributes["dtype"]:
+            return source
     if name in ("reshape", "broadcast_to") and inputs[0].shape == shape:
         return inputs[0]
     if name == "reshape" and _made_by(inputs[0], "reshape"):
         source = inputs[0].node.inputs[0]
         return source if source.shape == shape else movement.reshape(source, shape=shape)
     if name == "transpose":
-        axes = node.attributes["axes"]
+        axes, (source,) = node.attributes["axes"], inputs
+        if _made_by(source, "transpose"):
+            axes = tuple(source.node.attributes["axes"][a] for a in axes)
+            source = source.node.inputs[0]
         if list(axes) == list(range(len(axes))):
-            return inputs[0]
-        if _made_by(inputs[0], "transpose"):
-            inner = inputs[0].node
-            axes = tuple(inner.attributes["axes"][a] for a in axes)
-            return movement.transpose(inner.inputs[0], axes=axes)
+            return source
+        if source is not inputs[0]:
+            return movement.transpose(source, axes=axes)
     if name in ("identity", "stop_gradient"):
         return inputs[0]
     if name == "pad" and not any(
@@ -232,6 +191,51 @@ def _split_reduction(node: Node, inputs: tuple) -> Any:
     return movement.reshape(total, shape=node.specs[0].shape)
 
 
+def _cast_ahead(node: Node, inputs: tuple) -> Any:
+    """Cast what is the same in every iteration of a loop once: weights, where the computation is in half precision."""
+    if node.op.name != "scan":
+        return None
+    body = node.attributes["body"]
+    given = dict(zip([v.key for v in body.part(body.graph.inputs, "constants")], inputs, strict=False))
+    found = [n for n in body.graph.nodes() if n.op.name == "cast" and n.inputs[0]._array is None]
+    found = [n for n in found if n.inputs[0].key in given]
+    if not found:
+        return None
+    symbols = [placeholder(*n.specs[0], "constant") for n in found]
+    carry, results = body.graph.result
+    outputs = replaced([*carry, *results], {(n, 0): symbol for n, symbol in zip(found, symbols, strict=True)})
+    count = body.constants
+    graph = Graph(
+        [*body.graph.inputs[:count], *symbols, *body.graph.inputs[count:]],
+        {},
+        (outputs[: len(carry)], outputs[len(carry) :]),
+        {},
+    )
+    made = [cast(given[n.inputs[0].key], dtype=n.attributes["dtype"]) for n in found]
+    inputs = (*inputs[:count], *made, *inputs[count:])
+    attributes = {**node.attributes, "body": Body(graph, count + len(found), body.carried)}
+    loop = Node(node.op, inputs, attributes, node.specs, None, node.many)
+    loop.scope = node.scope
+    return tuple(loop.output(i) for i in range(len(loop.specs)))
+
+
+def _in_single(node: Node, inputs: tuple) -> Any:
+    """Kernels that are not written for half precision, and would have to add up in it: cast before and after."""
+    if is_elementwise(node.op) or node.op.name in _OF_ANY_PRECISION:
+        return None
+    if not any(value.dtype in HALVES for value in inputs):
+        return None
+    wide = [_materialized(cast(v, dtype=FLOAT32) if v.dtype in HALVES else v) for v in inputs]
+    specs = tuple(Spec(s.shape, FLOAT32) if s.dtype in HALVES else s for s in node.specs)
+    made = Node(node.op, tuple(wide), node.attributes, specs, None, node.many)
+    made.scope = node.scope
+    outputs = [made.output(i) for i in range(len(specs))]
+    return tuple(
+        value if value.dtype == spec.dtype else cast(value, dtype=spec.dtype)
+        for value, spec in zip(outputs, node.specs, strict=True)
+    )
+
+
 def _addressable(node: Node, inputs: tuple) -> Any:
     """Give every op whose kernel reads memory inputs that are in memory, in an order that the kernel takes."""
     name = node.op.name
@@ -254,3 +258,18 @@ def _materialized(value: Tensor) -> Tensor:
     """``value`` itself where it lies row-major in memory, perhaps under another shape; else a copy that does."""
     inner = look_through(value, ("reshape", SETTLED))
     return contiguous(value) if inner._array is None and inner.node.op.name in VIEWS else value
+
+
+# Each makes a graph of a graph, in this order; all but the REQUIRED ones can be left out, see config.passes().
+PASSES: dict[str, Callable[[Graph], Graph]] = {
+    "volumes": _volumes,  # see there
+    "algebra": _pass(_algebra),
+    "merge": _pass(merge=True),  # common subexpressions
+    "split": _pass(_split_reduction),  # long reductions in two steps, so that threads can share them
+    "casts": _pass(_cast_ahead),  # of weights that loops read
+    "forms": _pass(_in_single, _addressable),  # that kernels exist for
+    "fold": _fold,
+    "sparse": sparse,
+    "settled": _settled,
+}
+REQUIRED = ("forms", "settled")

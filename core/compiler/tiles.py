@@ -32,10 +32,14 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Contraction:
-    """Kernels to run in order, and the bytes of the buffer "work" that they share."""
+    """Kernels to run in order, and the bytes of the buffer "work" that they share.
+
+    ``packing``: the second operand has to be what this kernel writes, and the bytes of that.
+    """
 
     steps: tuple[Step, ...]
     work: int = 0
+    packing: tuple[Kernel, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +201,9 @@ def _write_rows(b: Builder, tile: Tile, source: Value, first, count, finish) -> 
             finish(b.load(tile.vector, source, (row - first) * tile.width + v * tile.lanes), row, v)
 
 
-def _tiles(b: Builder, tile: Tile, count: Value, row_address, panel: Value, runs, sums_at: Value, finish=None) -> None:
+def each_tile(
+    b: Builder, tile: Tile, count: Value, row_address, panel: Value, runs, sums_at: Value, finish=None
+) -> None:
     """Go down one panel: every tile of the `count` rows.
 
     Without `finish` the tiles' sums are taken up from `sums_at` and put back there. With it they start at
@@ -307,6 +313,30 @@ def _pack_columns(
             b.store(b.load(tile.type, source, k * down + j * across), panel, k * tile.width + j)
 
 
+def packing(tile: Tile, k: int, n: int, strides: Sequence[int]) -> tuple[Kernel, int]:
+    """The kernel that packs a whole (k, n) matrix, panel after panel, and the bytes of the result.
+
+    For a matrix that many tasks, or many calls, share. Buffers: the matrix, the packed one.
+    """
+    type_, (full, tail) = tile.type, divmod(n, tile.width)
+    module = Module()
+    with module.kernel("kernel", 2) as (b, (source, target), lo, hi, _):
+        length = b.const(index, k)
+
+        def panel(p: Value, part: Tile, width: int) -> None:
+            home = b.offset(type_, target, p * (tile.width * k))
+            start = b.offset(type_, source, p * (tile.width * strides[1]))
+            pack(b, part, width, (home, k * tile.width, b.const(index, 1)), start, length, strides)
+
+        with b.loop(lo, b.minimum(hi, full), vectorize=False) as p:
+            panel(p, tile, tile.width)
+        if tail:
+            with b.if_(hi > full):
+                panel(b.const(index, full), tile.narrowed(tail), tail)
+    panels = ceil_div(n, tile.width)
+    return Kernel(module.text(), panels, 1, 0, "blocks"), panels * tile.width * k * type_.size
+
+
 class Scratch:
     """Hands out pieces of a thread's scratch memory while a kernel is written."""
 
@@ -365,7 +395,7 @@ class Sweep:
             width = self.tile.width if tile is self.tile else self.n % self.tile.width
             packed, panel = prepare(p, tile, width)
             home = self.sums_at if self.whole else self._sums(p)
-            _tiles(self.b, packed, self.count, row_address, panel, runs, home, finish if self.whole else None)
+            each_tile(self.b, packed, self.count, row_address, panel, runs, home, finish if self.whole else None)
 
         self._each(add)
 
@@ -402,7 +432,7 @@ class Sweep:
                 body(p, tile.narrowed(tail), self._finisher(p, tail))
 
     def _finisher(self, p: Value, width: int):
-        """What `_tiles` calls with a vector of sums: lanes past the last column are cut off."""
+        """What `each_tile` calls with a vector of sums: lanes past the last column are cut off."""
 
         def finish(value: Value, row: Value, v: int) -> None:
             part = min(self.tile.lanes, width - v * self.tile.lanes)

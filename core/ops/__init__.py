@@ -33,5 +33,6 @@ globals().update(_functions)
 image = _namespace("image", _images)
 linalg = _namespace("linalg", {**_algebra, "jvp": _functions["jvp"]})
 nn = _namespace("nn", {**_neural, **{n: _functions[n] for n in ("moments", "multi_hot", "normalize", "one_hot")}})
-numpy = _namespace("numpy", {**_numeric, **{n: _functions[n] for n in ("corrcoef", "correlate", "slogdet")}})
+_further = ("corrcoef", "correlate", "slogdet", "vectorize")
+numpy = _namespace("numpy", {**_numeric, **{n: _functions[n] for n in _further}})
 __all__ = [*sorted(_functions), "image", "linalg", "nn", "numpy"]

@@ -38,7 +38,7 @@ def promote(*values: Any) -> list[Tensor]:
 def to_float(value: Any) -> Tensor:
     """Convert to a tensor of a float dtype: floats stay as they are, the rest becomes floatx."""
     value = convert(value)
-    return value if value.dtype.kind == "f" else cast_to(value, dtypes.as_dtype(None))
+    return value if dtypes.is_floating(value.dtype) else cast_to(value, dtypes.as_dtype(None))
 
 
 def promote_float(*values: Any) -> list[Tensor]:

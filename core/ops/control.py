@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import pytree
 from ..errors import TraceError
-from ..op import Op, Spec, state
+from ..op import Op, Spec, broadcast_shapes, state
 from ..primitives import elementwise
 from ..tensor import Tensor, tensor
 from ..variable import StateScope
 from . import math
 from .common import convert
-from .shape import stack
+from .shape import broadcast_to, reshape, stack
 
 
 def stop_gradient(variable: Any) -> Any:
@@ -184,6 +185,50 @@ def map(f: Callable, xs: Any) -> Any:
 def vectorized_map(function: Callable, elements: Any) -> Any:
     """Apply ``function`` to each slice along the first axis, and stack the results."""
     return map(function, elements)
+
+
+def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None = None) -> Callable:
+    """A function that applies ``pyfunc`` to all elements of its arguments, which are broadcast.
+
+    Args:
+        pyfunc: takes scalars; or arrays, as the signature says.
+        excluded: numbers of the arguments that are handed over as they are.
+        signature: such as "(m,n),(n)->(m)": the last axes of each argument that ``pyfunc`` takes at once.
+
+    >>> vectorize(lambda a, b: a * 10 + b)([1, 2, 3], 4).tolist()
+    [14, 24, 34]
+    >>> vectorize(lambda a, b: (a * b).sum(), signature="(n),(n)->()")([[1, 2], [3, 4]], [1, 10]).tolist()
+    [21, 43]
+    """
+    kept = set(excluded or ())
+    taken = None
+    if signature is not None:
+        group = r"\((?:\w+(?:,\w+)*)?\)"
+        text = signature.replace(" ", "")
+        if not re.fullmatch(rf"{group}(?:,{group})*->{group}(?:,{group})*", text):
+            raise ValueError(f"vectorize: a signature looks like '(m,n),(n)->(m)'; received {signature!r}.")
+        taken = [len(re.findall(r"\w+", axes)) for axes in re.findall(group, text.partition("->")[0])]
+
+    def vectorized(*arguments: Any) -> Any:
+        values = {i: convert(argument) for i, argument in enumerate(arguments) if i not in kept}
+        ranks = [0] * len(values) if taken is None else taken
+        if len(ranks) != len(values):
+            raise ValueError(f"vectorize: the signature {signature!r} does not fit {len(values)} arguments.")
+        splits = {i: value.ndim - rank for (i, value), rank in zip(values.items(), ranks, strict=True)}
+        outer = broadcast_shapes("vectorize", *(values[i].shape[: splits[i]] for i in values))
+        rows = []
+        for i, value in values.items():
+            inner = value.shape[splits[i] :]
+            rows.append(reshape(broadcast_to(value, (*outer, *inner)), (-1, *inner)))
+
+        def apply(row: tuple) -> Any:
+            given = dict(zip(values, row, strict=True))
+            return pyfunc(*(given.get(i, argument) for i, argument in enumerate(arguments)))
+
+        results = map(apply, tuple(rows))
+        return pytree.map(lambda result: reshape(result, (*outer, *result.shape[1:])), results)
+
+    return vectorized
 
 
 def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:

@@ -4,12 +4,14 @@ patches.
 
 from __future__ import annotations
 
+import builtins
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import dtypes
 from ..errors import DtypeError, ShapeError
 from ..primitives import indexing
 from ..tensor import Tensor, wrap
@@ -112,7 +114,7 @@ def resize(
             if count != x.shape[axis]:
                 shares = _weights(x.shape[axis], count, count / x.shape[axis], 0, interpolation, antialias)
                 x = _resampled(x, shares, axis)
-        x = x if dtype.kind == "f" else math.saturate_cast(math.round(x), dtype)
+        x = x if dtypes.is_floating(dtype) else math.saturate_cast(math.round(x), dtype)
     return squeeze(x, 0) if single else x
 
 
@@ -224,7 +226,7 @@ def map_coordinates(
         raise ShapeError(f"map_coordinates: expected coordinates ({x.ndim}, …); received shape {places.shape}.")
     dtype = x.dtype
     result = _interpolate(to_float(x), [], unstack(places), order, fill_mode, fill_value)
-    return result if dtype.kind == "f" else cast_to(math.round(result), dtype)
+    return result if dtypes.is_floating(dtype) else cast_to(math.round(result), dtype)
 
 
 _ORDERS = {"nearest": 0, "bilinear": 1}
@@ -237,7 +239,7 @@ def _warped(name: str, x: Tensor, rows: Tensor, columns: Tensor, interpolation: 
     dtype = x.dtype
     number = broadcast_to(reshape(arange(x.shape[0]), (-1, 1, 1)), rows.shape)
     result = _interpolate(to_float(x), [number], [rows, columns], _ORDERS[interpolation], mode, fill)
-    return result if dtype.kind == "f" else cast_to(math.round(result), dtype)
+    return result if dtypes.is_floating(dtype) else cast_to(math.round(result), dtype)
 
 
 def _grid(x: Tensor, dtype: np.dtype) -> tuple[Tensor, Tensor]:
@@ -315,15 +317,16 @@ def elastic_transform(
 ) -> Tensor:
     """Warp by a smooth random field: noise blurred with width ``sigma``, times ``alpha``.
 
-    Simard, Steinkraus, Platt: "Best practices for convolutional neural networks" (2003).
+    Simard, Steinkraus, Platt: "Best practices for convolutional neural networks" (2003). Where ``sigma`` is a
+    tensor, the blur reaches as far as the shorter side of the image.
     """
     from ..random import normal
 
     x, single = _batch("elastic_transform", images, data_format)
-    width = int(6 * sigma) | 1
-    dtype = x.dtype if x.dtype.kind == "f" else None
-    noise = normal((x.shape[0], *x.shape[1:3], 2), dtype=dtype, seed=seed) * float(sigma)
-    shift = gaussian_blur(noise, (width, width), (sigma, sigma)) * float(alpha)
+    width = (builtins.min(x.shape[1:3]) if isinstance(sigma, Tensor) else int(6 * sigma)) | 1
+    dtype = x.dtype if dtypes.is_floating(x.dtype) else None
+    noise = normal((x.shape[0], *x.shape[1:3], 2), dtype=dtype, seed=seed) * sigma
+    shift = gaussian_blur(noise, (width, width), stack([convert(sigma)] * 2)) * alpha
     row, column = _grid(x, shift.dtype)
     y = _warped(
         "elastic_transform",
@@ -420,7 +423,7 @@ def ssim(
 
 def _planes(name: str, images: Any, data_format: str | None) -> list[Tensor]:
     x, single = _batch(name, images, data_format)
-    if x.dtype.kind != "f":
+    if not dtypes.is_floating(x.dtype):
         raise DtypeError(f"{name}: expected a float dtype; received {x.dtype.name}.")
     if x.shape[-1] != 3:
         raise ShapeError(f"{name}: expected 3 channels; received shape {x.shape}.")
@@ -443,7 +446,7 @@ def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Tensor:
 def rgb_to_hsv(images: Any, data_format: str | None = None) -> Tensor:
     """Hue, saturation and value, all in [0, 1], of float images."""
     planes = _planes("rgb_to_hsv", images, data_format)
-    tiny = float(np.finfo(planes[0].dtype).eps)
+    tiny = float(dtypes.limits(planes[0].dtype).eps)
     red, green, blue = (math.where(math.absolute(p) < tiny, 0.0, p) for p in planes)
     value, least = max(stack([red, green, blue]), 0), min(stack([red, green, blue]), 0)
     spread = value - least

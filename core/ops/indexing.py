@@ -18,9 +18,9 @@ from .shape import arange, broadcast_to, expand_dims, moveaxis, reshape, transpo
 
 def _integers(indices: Any, name: str) -> Tensor:
     indices = convert(indices)
-    if indices.dtype.kind == "f" and indices.size:
+    if dtypes.is_floating(indices.dtype) and indices.size:
         raise DtypeError(f"{name}: indices have to be integers; received {indices.dtype.name}.")
-    return cast_to(indices, dtypes.INT32) if indices.dtype.kind in "bf" else indices
+    return cast_to(indices, dtypes.INT32) if dtypes.kind_of(indices.dtype) in "bf" else indices
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
@@ -109,7 +109,7 @@ def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, so
     from .reductions import max as reduce_max
 
     data, ids, count = _segments("segment_max", data, segment_ids, num_segments)
-    low = -np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).min
+    low = -np.inf if dtypes.is_floating(data.dtype) else np.iinfo(data.dtype).min
     return reduce_max(_by_segment(data, ids, count, low), 1)
 
 
@@ -118,7 +118,7 @@ def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, so
     from .reductions import min as reduce_min
 
     data, ids, count = _segments("segment_min", data, segment_ids, num_segments)
-    high = np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).max
+    high = np.inf if dtypes.is_floating(data.dtype) else np.iinfo(data.dtype).max
     return reduce_min(_by_segment(data, ids, count, high), 1)
 
 
@@ -156,10 +156,14 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse:
     return math.cast(math.equal(expand_dims(x, axis), classes), dtypes.as_dtype(dtype))
 
 
-def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Tensor:
-    """Vectors with a 1 at each of the positions listed along the last axis."""
+def multi_hot(
+    inputs: Any, num_classes: int | None = None, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> Tensor:
+    """Vectors of length ``num_classes`` with a 1 at each of the positions listed along the last axis."""
     from .reductions import max as reduce_max
 
+    if num_classes is None:
+        raise ValueError("multi_hot: expected num_classes, the length of the vectors; received None.")
     x = convert(inputs)
     hot = one_hot(x, num_classes, axis, dtype, sparse)
     return reduce_max(hot, builtins.max(x.ndim - 1, 0)) if x.ndim else hot

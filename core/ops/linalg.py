@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import limits
 from ..errors import ShapeError
 from ..primitives import linalg as primitive
 from ..tensor import Tensor, wrap
@@ -82,6 +83,19 @@ def eigh(x: Any) -> tuple[Tensor, Tensor]:
     return primitive.eigh(to_float(x))
 
 
+def eig(x: Any) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Eigenvalues and eigenvectors (as columns) of square matrices, each as a pair of real and imaginary parts.
+
+    There is no gradient; :func:`eigh` has one, for symmetric matrices.
+
+    >>> (real, imaginary), vectors = eig([[0.0, -1.0], [1.0, 0.0]])
+    >>> sorted(imaginary.tolist())
+    [-1.0, 1.0]
+    """
+    values, values_imaginary, vectors, vectors_imaginary = primitive.eig(to_float(x))
+    return (values, values_imaginary), (vectors, vectors_imaginary)
+
+
 def qr(x: Any, mode: str = "reduced") -> tuple[Tensor, Tensor]:
     """x = Q·R with orthonormal columns of Q and upper triangular R; mode "reduced" or "complete"."""
     if mode not in ("reduced", "complete"):
@@ -102,7 +116,7 @@ def pinv(x: Any, rcond: float | None = None) -> Tensor:
     """
     x = to_float(x)
     u, s, vh = primitive.svd(x, full=False)
-    cut = np.finfo(x.dtype).eps * np.max(x.shape[-2:]) * 10 if rcond is None else rcond
+    cut = limits(x.dtype).eps * np.max(x.shape[-2:]) * 10 if rcond is None else rcond
     kept = s > max(s, -1, True) * scalar(cut, s)
     inverse = math.where(kept, 1 / math.where(kept, s, 1.0), 0.0)
     return matmul(_transposed(vh) * expand_dims(inverse, -2), _transposed(u))
@@ -120,7 +134,7 @@ def matrix_rank(x: Any, tol: float | None = None) -> Tensor:
     """Number of singular values above ``tol``; int32."""
     x = to_float(x)
     s = svd(x, compute_uv=False)
-    edge = max(s, -1, True) * float(np.max(x.shape[-2:]) * np.finfo(x.dtype).eps) if tol is None else tol
+    edge = max(s, -1, True) * float(np.max(x.shape[-2:]) * limits(x.dtype).eps) if tol is None else tol
     return sum(math.cast(s > edge, "int32"), -1)
 
 

@@ -89,7 +89,7 @@ def lcm(x1: Any, x2: Any) -> Tensor:
 
 def _integers(name: str, *values: Any) -> list[Tensor]:
     values = _numbers(*values)
-    if values[0].dtype.kind == "f":
+    if dtypes.is_floating(values[0].dtype):
         raise DtypeError(f"{name}: expected integers; received {values[0].dtype.name}.")
     return values
 
@@ -134,7 +134,7 @@ def sign(x: Any) -> Tensor:
 def signbit(x: Any) -> Tensor:
     """Where the sign of x is minus, that of -0.0 too."""
     x = convert(x)
-    if x.dtype.kind != "f":
+    if not dtypes.is_floating(x.dtype):
         return less(x, 0)
     zero, one = scalar(0, x), scalar(1, x)
     negative_zero = logical_and(primitive.equal(x, zero), primitive.less(one / x, zero))
@@ -192,7 +192,7 @@ def reciprocal(x: Any) -> Tensor:
 def round(x: Any, decimals: int = 0) -> Tensor:
     """Round to the nearest, halves to even."""
     x = convert(x)
-    if x.dtype.kind != "f":
+    if not dtypes.is_floating(x.dtype):
         return x
     if decimals == 0:
         return primitive.rint(x)
@@ -203,7 +203,7 @@ def round(x: Any, decimals: int = 0) -> Tensor:
 def trunc(x: Any) -> Tensor:
     """Drop the fraction."""
     x = convert(x)
-    if x.dtype.kind != "f":
+    if not dtypes.is_floating(x.dtype):
         return x
     return primitive.where(primitive.less(x, scalar(0, x)), primitive.ceil(x), primitive.floor(x))
 
@@ -386,13 +386,13 @@ greater_equal = _comparison("greater_equal", ">=")
 def isnan(x: Any) -> Tensor:
     """Where x is not a number."""
     x = convert(x)
-    return primitive.isnan(x) if x.dtype.kind == "f" else _nowhere(x)
+    return primitive.isnan(x) if dtypes.is_floating(x.dtype) else _nowhere(x)
 
 
 def isinf(x: Any) -> Tensor:
     """Where x is plus or minus infinity."""
     x = convert(x)
-    return primitive.isinf(x) if x.dtype.kind == "f" else _nowhere(x)
+    return primitive.isinf(x) if dtypes.is_floating(x.dtype) else _nowhere(x)
 
 
 def isfinite(x: Any) -> Tensor:
@@ -500,12 +500,12 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """Replace NaN by ``nan`` and infinities by the largest finite numbers or the given ones."""
     x = convert(x)
-    if x.dtype.kind != "f":
+    if not dtypes.is_floating(x.dtype):
         return x
-    limits = np.finfo(x.dtype)
+    limits = dtypes.limits(x.dtype)
     x = where(isnan(x), nan, x)
-    x = where(isposinf(x), limits.max if posinf is None else posinf, x)
-    return where(isneginf(x), limits.min if neginf is None else neginf, x)
+    x = where(isposinf(x), float(limits.max) if posinf is None else posinf, x)
+    return where(isneginf(x), float(limits.min) if neginf is None else neginf, x)
 
 
 def real(x: Any) -> Tensor:
@@ -574,9 +574,9 @@ def saturate_cast(x: Any, dtype: Any) -> Tensor:
         return greater(x, 0)
     if x.dtype.kind == "b":
         return cast_to(x, target)
-    limits, own = (np.finfo(t) if t.kind == "f" else np.iinfo(t) for t in (target, x.dtype))
+    limits, own = dtypes.limits(target), dtypes.limits(x.dtype)
     low, high = (max(limits.min, own.min), min(limits.max, own.max))
-    if x.dtype.kind == "f" and target.kind != "f" and float(x.dtype.type(high)) > high:
+    if dtypes.is_floating(x.dtype) and not dtypes.is_floating(target) and float(x.dtype.type(high)) > high:
         high = np.nextafter(x.dtype.type(high), x.dtype.type(0))  # the limit itself is no float of this size
     return cast_to(clip(x, x.dtype.type(low), x.dtype.type(high)), target)
 

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from .. import config
+from ..dtypes import FLOAT32, HALVES, limits
 from ..errors import ShapeError
 from ..gradients import custom_gradient, with_gradient
-from ..primitives import convolution, elementwise, pooling
+from ..primitives import attention, convolution, elementwise, pooling
 from ..tensor import Tensor, wrap
 from . import math, reductions
 from .common import axes_of, axis_of, cast_to, convert, pair, promote, promote_float, scalar, to_float
 from .indexing import take_along_axis
 from .linear import einsum
-from .shape import expand_dims, moveaxis, pad, rearrange, reshape, split, squeeze, stack, transpose
+from .shape import broadcast_to, expand_dims, moveaxis, pad, rearrange, reshape, split, squeeze, stack, transpose
 
 # Activations
 # -------------------------------------------------------------------------------------------------------
@@ -177,16 +178,20 @@ def sparse_sigmoid(x: Any) -> Tensor:
 
 
 def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Tensor:
-    """exp(x) divided by its sum over the axis."""
+    """exp(x) divided by its sum over the axis; of half precision computed in float32."""
     x = to_float(x)
+    if x.dtype in HALVES:
+        return cast_to(softmax(cast_to(x, FLOAT32), axis), x.dtype)
     shifted = elementwise.exp(x - elementwise.stop_gradient(reductions.max(x, axis, True)))
     y = shifted / reductions.sum(shifted, axis, True)
     return with_gradient(y, x, lambda g, y: y * (g - reductions.sum(g * y, axis, True)))
 
 
 def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Tensor:
-    """log(softmax(x)) without loss of precision."""
+    """log(softmax(x)) without loss of precision; of half precision computed in float32."""
     x = to_float(x)
+    if x.dtype in HALVES:
+        return cast_to(log_softmax(cast_to(x, FLOAT32), axis), x.dtype)
     shifted = x - elementwise.stop_gradient(reductions.max(x, axis, True))
     y = shifted - elementwise.log(reductions.sum(elementwise.exp(shifted), axis, True))
     return with_gradient(y, x, lambda g, y: g - elementwise.exp(y) * reductions.sum(g, axis, True))
@@ -460,9 +465,11 @@ def layer_normalization(
     x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None
 ) -> Tensor:
     """Normalise each example over ``axis`` to mean 0 and variance 1, then scale and shift; Ba, Kiros,
-    Hinton (2016).
+    Hinton (2016). Of half precision computed in float32.
     """
     x = to_float(x)
+    if x.dtype in HALVES:
+        return cast_to(layer_normalization(cast_to(x, FLOAT32), gamma, beta, axis, epsilon), x.dtype)
     centred = x - reductions.mean(x, axis, True)
     variance = reductions.mean(centred * centred, axis, True)
     y = centred * math.rsqrt(variance + (config.epsilon() if epsilon is None else epsilon))
@@ -481,8 +488,13 @@ def _along_axes(value: Any, x: Tensor, axis: Any) -> Tensor:
 
 
 def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float | None = None) -> Tensor:
-    """Divide by the root of the mean square over ``axis``, then scale; Zhang, Sennrich (2019)."""
+    """Divide by the root of the mean square over ``axis``, then scale; Zhang, Sennrich (2019).
+
+    Of half precision computed in float32.
+    """
     x = to_float(x)
+    if x.dtype in HALVES:
+        return cast_to(rms_normalization(cast_to(x, FLOAT32), scale, axis, epsilon), x.dtype)
     y = x * math.rsqrt(reductions.mean(x * x, axis, True) + (config.epsilon() if epsilon is None else epsilon))
     return y if scale is None else y * cast_to(convert(scale), x.dtype)
 
@@ -511,22 +523,50 @@ def dot_product_attention(
             f"{k.shape}, "
             f"{v.shape}."
         )
-    scale = 1 / np.sqrt(q.shape[-1]) if scale is None else scale
+    scale = float(1 / np.sqrt(q.shape[-1]) if scale is None else scale)
+    mask = None if mask is None else math.cast(mask, "bool")
+    if bias is None and attn_logits_soft_cap is None and k.shape[1]:
+        return _attention(q, k, v, mask, is_causal, scale)
+    return _attention_in_steps(q, k, v, mask, bias, is_causal, scale, attn_logits_soft_cap)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
+    """As one op, in single precision at least."""
+    masks = []
+    if mask is not None:
+        shape = (1,) * (4 - mask.ndim) + mask.shape
+        masks.append(broadcast_to(reshape(mask, shape), (*shape[:3], k.shape[1])))
+    wide = FLOAT32 if q.dtype in HALVES else q.dtype
+    y = attention.attention(*(cast_to(x, wide) for x in (q, k, v)), *masks, causal=bool(causal), scale=scale)
+    return cast_to(y, q.dtype)
+
+
+def _attention_in_steps(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    bias: Any = None,
+    causal: bool = False,
+    scale: float = 1.0,
+    soft_cap: float | None = None,
+) -> Tensor:
+    """Attention with the scores (B, heads, T, S) as a tensor: for what the op does not know."""
     shared = q.shape[2] // k.shape[2]
     if shared > 1:
         from .shape import repeat
 
         k, v = repeat(k, shared, 2), repeat(v, shared, 2)
     scores = einsum("bthd,bshd->bhts", q * scalar(scale, q), k)
-    if attn_logits_soft_cap is not None:
-        scores = math.tanh(scores / attn_logits_soft_cap) * attn_logits_soft_cap
+    if soft_cap is not None:
+        scores = math.tanh(scores / soft_cap) * soft_cap
     if bias is not None:
         scores = scores + cast_to(convert(bias), scores.dtype)
-    if is_causal:
-        seen = wrap(np.tri(q.shape[1], k.shape[1], dtype=bool))
-        mask = seen if mask is None else math.logical_and(mask, seen)
     if mask is not None:
-        scores = math.where(mask, scores, scalar(np.finfo(scores.dtype).min, scores))
+        scores = math.where(mask, scores, scalar(limits(scores.dtype).min, scores))
+    if causal:
+        seen = wrap(np.tri(q.shape[1], k.shape[1], dtype=bool))
+        scores = math.where(seen, scores, scalar(-np.inf, scores))
     return einsum("bhts,bshd->bthd", softmax(scores), v)
 
 

@@ -81,7 +81,7 @@ def count_nonzero(x: Any, axis: Axis = None) -> Tensor:
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean over axes (all by default), as a float."""
     x = to_float(x)
-    if x.dtype == np.float16:  # neither the sum nor the count may fit
+    if x.dtype in dtypes.HALVES:  # neither the sum nor the count may fit
         return cast_to(mean(cast_to(x, dtypes.FLOAT32), axis, keepdims), x.dtype)
     count = int(np.prod([x.shape[a] for a in axes_of(axis, x.ndim, "mean")], dtype=np.int64))
     total = sum(x, axis, keepdims)
@@ -252,7 +252,7 @@ def _filled(x: Any, value: float) -> tuple[Tensor, Tensor]:
     """x with ``value`` in the place of NaN, and where it was."""
     x = convert(x)
     nowhere = math.isnan(x)
-    return (math.where(nowhere, scalar(value, x), x) if x.dtype.kind == "f" else x), nowhere
+    return (math.where(nowhere, scalar(value, x), x) if dtypes.is_floating(x.dtype) else x), nowhere
 
 
 def nansum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -269,14 +269,14 @@ def nanmax(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Maximum over axes of the elements that are not NaN; NaN where all are."""
     filled, nowhere = _filled(x, -np.inf)
     result = max(filled, axis, keepdims)
-    return math.where(all(nowhere, axis, keepdims), np.nan, result) if result.dtype.kind == "f" else result
+    return math.where(all(nowhere, axis, keepdims), np.nan, result) if dtypes.is_floating(result.dtype) else result
 
 
 def nanmin(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Minimum over axes of the elements that are not NaN; NaN where all are."""
     filled, nowhere = _filled(x, np.inf)
     result = min(filled, axis, keepdims)
-    return math.where(all(nowhere, axis, keepdims), np.nan, result) if result.dtype.kind == "f" else result
+    return math.where(all(nowhere, axis, keepdims), np.nan, result) if dtypes.is_floating(result.dtype) else result
 
 
 def nanmean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -81,9 +81,10 @@ empty = zeros
 empty_like = zeros_like
 
 
-def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Tensor:
-    """Evenly spaced numbers from start (0 when only one is given) up to, not including, stop."""
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Tensor:
+    """Numbers from start (0 when only one is given) up to, not including, stop, ``step`` (1) apart."""
     start, stop = (0, start) if stop is None else (start, stop)
+    step = 1 if step is None else step
     dtype = dtypes.as_dtype(dtype) if dtype else dtypes.result_type(start, stop, step)
     return wrap(np.arange(start, stop, step).astype(dtype))
 

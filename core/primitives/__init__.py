@@ -1,6 +1,7 @@
 """The primitives: about eighty ops that everything else is composed of. Importing this declares them."""
 
 from . import (
+    attention,
     contraction,
     control,
     convolution,
@@ -16,6 +17,7 @@ from . import (
 )
 
 __all__ = [
+    "attention",
     "contraction",
     "control",
     "convolution",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import BOOL
+from ..dtypes import BOOL, is_floating, kind_of
 from ..errors import DtypeError
 from ..op import Case, Op, Spec, broadcast_shapes, declare
 from ..tensor import Tensor, wrap
@@ -55,7 +55,7 @@ def elementwise(
 
     def rule(*inputs: Any) -> Spec:
         for value in inputs:
-            if value.dtype.kind not in kinds:
+            if kind_of(value.dtype) not in kinds:
                 raise DtypeError(
                     f"{name}: expected {_KINDS[kinds]}; received dtype {value.dtype.name} with shape "
                     f"{value.shape}. "
@@ -391,7 +391,7 @@ cast = declare(
     "cast",
     rule=lambda x, dtype: Spec(x.shape, dtype),
     reference=_cast,
-    gradient=lambda g, y, x, dtype: (cast(g, dtype=x.dtype) if x.dtype.kind == "f" else None,),
+    gradient=lambda g, y, x, dtype: (cast(g, dtype=x.dtype) if is_floating(x.dtype) else None,),
     emit=lambda b, x, dtype: b.cast(x, dtype),
     cases=[
         Case(((3, 4),), {"dtype": np.dtype("float64")}),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import INT32
+from ..dtypes import INT32, is_floating
 from ..errors import DtypeError, ShapeError
 from ..op import Case, Spec, declare
 from ..tensor import Tensor, wrap
@@ -40,7 +40,7 @@ def _row(x: Tensor) -> Tensor:
 def _square(name: str, x: Any) -> None:
     if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"{name}: expected square matrices (…, n, n); received shape {x.shape}.")
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise DtypeError(f"{name}: expected a float dtype; received {x.dtype.name}.")
 
 
@@ -135,8 +135,22 @@ eigh = declare(
 )
 
 
+def _eig_rule(x: Any) -> tuple:
+    _square("eig", x)
+    return (Spec(x.shape[:-1], x.dtype),) * 2 + (Spec(x.shape, x.dtype),) * 2
+
+
+def _eig(x: np.ndarray) -> tuple:
+    values, vectors = np.linalg.eig(x)
+    return tuple(np.asarray(part, x.dtype) for both in (values, vectors) for part in (both.real, both.imag))
+
+
+# Eigenvalues and eigenvectors (columns) of x, their real and their imaginary parts.
+eig = declare("eig", rule=_eig_rule, reference=_eig, cases=[case._replace(differentiable=False) for case in _BATCH])
+
+
 def _svd_rule(x: Any, full: bool) -> tuple:
-    if len(x.shape) < 2 or x.dtype.kind != "f":
+    if len(x.shape) < 2 or not is_floating(x.dtype):
         raise ShapeError(f"svd: expected float matrices (…, m, n); received {x.dtype.name}{list(x.shape)}.")
     *lead, m, n = x.shape
     k = min(m, n)
@@ -173,7 +187,7 @@ svd = declare(
 
 
 def _qr_rule(x: Any, complete: bool) -> tuple:
-    if len(x.shape) < 2 or x.dtype.kind != "f":
+    if len(x.shape) < 2 or not is_floating(x.dtype):
         raise ShapeError(f"qr: expected float matrices (…, m, n); received {x.dtype.name}{list(x.shape)}.")
     *lead, m, n = x.shape
     k = m if complete else min(m, n)

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import kind_of
 from ..errors import DtypeError, ShapeError
 from ..op import Case, Op, Spec, broadcast_shapes, declare
 
 
 def _pairwise(name: str, function: Any, kinds: str, cases: list[Case]) -> Op:
     def rule(a: Any, b: Any) -> Spec:
-        if a.dtype != b.dtype or a.dtype.kind not in kinds:
+        if a.dtype != b.dtype or kind_of(a.dtype) not in kinds:
             raise DtypeError(f"{name}: expected operands of one dtype; received {a.dtype.name} and {b.dtype.name}.")
         return Spec(broadcast_shapes(name, a.shape, b.shape), a.dtype)
 

@@ -5,7 +5,8 @@ Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3" (SC 20
 A draw is addressed, not consumed: the state is four 32-bit words (seed low, seed high, draw low, draw high),
 and a draw of n words runs Philox with the key (seed low, seed high) on the counters (block, 0, draw low, draw
 high) for block = 0 … q-1, where q = ceil(n / 4). Word i of the draw is output i // q of block i % q. So any
-thread can compute any word, and the same seed gives the same bits everywhere.
+thread can compute any word, and the same seed gives the same bits everywhere. A state may have a fifth word, the
+number of the first block, for a draw that is made in parts.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ def philox(counter: list[np.ndarray], key: tuple[int, int]) -> list[np.ndarray]:
 def _random_bits(state: np.ndarray, shape: tuple) -> np.ndarray:
     size = int(np.prod(shape, dtype=np.int64))
     blocks = -(-size // 4)
-    block = np.arange(blocks, dtype=np.uint64)
-    seed_low, seed_high, draw_low, draw_high = (int(word) for word in state)
+    seed_low, seed_high, draw_low, draw_high, first = (*(int(word) for word in state), 0)[:5]
+    block = np.arange(first, first + blocks, dtype=np.uint64)
     words = philox([block, np.zeros_like(block), draw_low, draw_high], (seed_low, seed_high))
     return np.concatenate([np.broadcast_to(w, block.shape) for w in words])[:size].astype(UINT32).reshape(shape)
 
 
 def _rule(state: Any, shape: tuple) -> Spec:
-    if state.shape != (4,) or state.dtype != UINT32:
+    if state.shape not in ((4,), (5,)) or state.dtype != UINT32:
         raise ShapeError(
-            f"random_bits: the state is 4 words of uint32; received {state.dtype.name}{list(state.shape)}."
+            f"random_bits: the state is 4 or 5 words of uint32; received {state.dtype.name}{list(state.shape)}."
         )
     return Spec(tuple(shape), UINT32)
 
@@ -68,5 +69,6 @@ random_bits = declare(
         Case((_STATE,), {"shape": ()}, differentiable=False),
         Case((_STATE,), {"shape": (0, 3)}, differentiable=False),
         Case((_STATE,), {"shape": (8,)}, differentiable=False),
+        Case((np.append(_STATE, np.uint32(7)),), {"shape": (4, 3)}, differentiable=False),
     ],
 )

@@ -57,12 +57,6 @@ def _reduction(name: str, reference: Callable, gradient: Callable, rule: Callabl
     )
 
 
-def _sum(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
-    if x.dtype == np.float16:  # accumulate in float32
-        return np.sum(x, axes, np.float32, keepdims=keepdims).astype(x.dtype)
-    return np.sum(x, axes, x.dtype, keepdims=keepdims)
-
-
 def _prod_gradient(g: Tensor, y: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
     zeros = equal(x, constant(0, x))
     others = where(zeros, constant(1, x), x)
@@ -78,7 +72,11 @@ def _share_ties(g: Tensor, y: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tenso
     return g * chosen / reduce_sum(chosen, axes=axes, keepdims=True)
 
 
-reduce_sum = _reduction("reduce_sum", _sum, lambda g, y, x, axes: broadcast_to(g, shape=x.shape))
+reduce_sum = _reduction(
+    "reduce_sum",
+    lambda x, axes, keepdims: np.sum(x, axes, x.dtype, keepdims=keepdims),
+    lambda g, y, x, axes: broadcast_to(g, shape=x.shape),
+)
 reduce_prod = _reduction(
     "reduce_prod",
     lambda x, axes, keepdims: np.prod(x, axes, x.dtype, keepdims=keepdims),

@@ -75,3 +75,10 @@ def test_every_workload_takes_steps():
 
 def test_kernels_are_listed_by_time():
     assert "contract" in benchmarks("kernels", "mlp", "--tiny")
+
+
+@pytest.mark.slow  # a ResNet is compiled
+def test_the_input_pipeline_is_timed():
+    printed = benchmarks("input", "--tiny", "--python", "torch=/no/such/python")
+    assert "torch is left out: /no/such/python does not start" in printed
+    assert "tenzoo-processes" in printed and "is waiting for JPEGs" in printed

@@ -265,6 +265,19 @@ def test_while_loop_while_traced():
         core.trace(core.grad(lambda x: ops.while_loop(lambda x: x < 100, lambda x: x * 2, x)), tensor(1.0))
 
 
+def test_traced_scan_of_functions_with_gradients_of_their_own():
+    """What such a gradient has kept of the forward pass may depend on a value from outside of the loop."""
+    weight, xs = tensor([[0.5, -1.0], [2.0, 0.3]]), tensor([[1.0, 2.0], [-0.5, 0.1], [0.3, 0.7]])
+
+    def loss(weight, xs):
+        total, outputs = ops.scan(lambda c, x: (ops.silu(c @ weight + x), ops.gelu(c @ weight)), xs[0], xs)
+        return ops.sum(total) + ops.sum(outputs**2)
+
+    gradient = core.grad(loss, (0, 1))
+    for compiled, eager in zip(core.jit(gradient)(weight, xs), gradient(weight, xs), strict=True):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-5)
+
+
 def test_scan_and_maps_while_traced():
     xs = tensor([1.0, 2.0, 3.0])
 

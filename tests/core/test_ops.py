@@ -887,3 +887,36 @@ def test_every_function_is_tested_here():
 def test_messages(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_eig():
+    x = np.random.default_rng(0).normal(size=(2, 4, 4))
+    (real, imaginary), (vectors, further) = ops.eig(x)
+    values, vectors = np.asarray(real) + 1j * np.asarray(imaginary), np.asarray(vectors) + 1j * np.asarray(further)
+    np.testing.assert_allclose(x @ vectors, vectors * values[:, None], atol=1e-12)
+
+
+def test_vectorize():
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(3.0)
+    seen = []
+    check(ops.vectorize(lambda x, y: seen.append(x.shape) or x - y)(a, b), a - b)
+    assert set(seen) == {()}
+    check(ops.vectorize(lambda x, y: x + y)(1.0, 2.0), 3.0)
+    check(ops.vectorize(ops.matmul, signature="(m,n),(n)->(m)")(np.ones((4, 2, 3)), b), np.full((4, 2), 3.0))
+    check(ops.vectorize(lambda n, x: x.sum() * n, excluded=[0], signature="(n)->()")(2, a), 2 * a.sum(1))
+    pair = ops.vectorize(lambda x: {"twice": 2 * x, "square": x * x})(a)
+    check(pair["twice"], 2 * a)
+    check(pair["square"], a * a)
+    for wrong in ("(n", "(n)->", "n->n"):
+        with pytest.raises(ValueError, match="signature"):
+            ops.vectorize(lambda x: x, signature=wrong)
+    with pytest.raises(ValueError, match="does not fit 1"):
+        ops.vectorize(lambda x: x, signature="(n),(n)->()")(a)
+
+
+def test_arguments_that_may_be_left_out():
+    check(ops.arange(4), [0, 1, 2, 3])
+    check(ops.arange(4, None, None), [0, 1, 2, 3])
+    check(ops.arange(1, 6, 2), [1, 3, 5])
+    with pytest.raises(ValueError, match="num_classes"):
+        ops.multi_hot([1, 2])

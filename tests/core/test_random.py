@@ -148,6 +148,30 @@ def moments_are(sample, mean, variance, tolerance=5.0):
 N = 40_000
 
 
+@pytest.mark.parametrize("size", [1 << 16, (1 << 16) + 1, 17 * (1 << 16) + 7, (257, 3, 99)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda shape, seed: random.uniform(shape, -0.3, 0.5, seed=seed),
+        lambda shape, seed: random.normal(shape, 1.0, 0.1, seed=seed),
+        lambda shape, seed: random.truncated_normal(shape, 0.0, 2.0, seed=seed),
+        lambda shape, seed: random.normal(shape, dtype="float16", seed=seed),
+    ],
+)
+def test_a_large_draw_is_made_in_parts_with_the_same_numbers(draw, size):
+    generator = random.SeedGenerator(5)
+    generator.state.assign(np.array([5, 0, 0xFFFFFFFF, 7], np.uint32))
+    state = generator.state.numpy().copy()
+    large = draw(size, generator)
+    assert generator.state.numpy().tolist() == [5, 0, 0, 8]
+    generator.state.assign(state)
+    traced = core.trace(lambda: draw(size, generator))()  # op by op, all at once
+    assert large.shape == traced.shape and large.dtype == traced.dtype
+    np.testing.assert_allclose(large, traced, rtol=2e-3 if large.dtype == np.float16 else 1e-5, atol=1e-6)
+    generator.state.assign(state)
+    np.testing.assert_array_equal(draw(size, generator), large)
+
+
 class TestDistributions:
     @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
     def test_uniform(self, dtype):

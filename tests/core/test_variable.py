@@ -58,6 +58,17 @@ class TestVariable:
         assert a == a and a != b and len({a, b}) == 2 and [a, b].index(b) == 1
         assert bool(ops.equal(a, b)) and bool(tensor(1.0) == a)
 
+    def test_memory_to_be_written_to_is_nobody_elses(self):
+        array, values = np.ones(3, "float32"), tensor([1.0, 2.0])
+        first, second = Variable(array), Variable(values)
+        third = Variable(second)
+        assert np.shares_memory(first.storage(False), first.storage(True))  # made by a copy: no second one is needed
+        for mine, others in ((first, array), (second, values.numpy()), (third, second.storage(True))):
+            assert not np.shares_memory(mine.storage(True), others)
+        seen = first.value
+        first.storage(True)[:] = 7
+        assert seen.tolist() == [1, 1, 1] == array.tolist()
+
 
 class TestStateScope:
     def test_reads_and_writes(self):

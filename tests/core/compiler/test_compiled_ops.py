@@ -118,6 +118,22 @@ FUSED = {
         (17,),
     ),
     "matmul gradients": (loss_gradient(lambda x, w: ops.gelu(x @ w)), (33, 20), (20, 17)),
+    "products of one row, again and again": (
+        lambda x, y, z: [
+            ops.einsum("ki,kj->ij", ops.broadcast_to(x, (20, 5)), y),
+            ops.einsum("ki,kj->ij", y, ops.broadcast_to(x, (20, 5))),
+            ops.einsum("ki,kj->ij", ops.broadcast_to(x, (3, 5)), ops.broadcast_to(z, (3, 4))),
+        ],
+        (1, 5),
+        (20, 6),
+        (1, 4),
+    ),
+    "gradient of a scaled sum": (
+        lambda x, w, f: core.grad(lambda w: ops.sum(f) * ops.sum(x @ w))(w),
+        (33, 20),
+        (20, 17),
+        (1,),
+    ),
     "batched matmul": (loss_gradient(lambda x, y: ops.matmul(x, y)), (3, 4, 5, 6), (3, 1, 6, 7)),
     "attention": (
         loss_gradient(lambda q, k, v: ops.dot_product_attention(q, k, v, is_causal=True)),
