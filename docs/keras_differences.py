@@ -26,6 +26,7 @@ NAMESPACES = (
     "activations",
     "initializers",
     "regularizers",
+    "constraints",
     "losses",
     "metrics",
     "optimizers",
@@ -36,49 +37,28 @@ NAMESPACES = (
 
 OTHER_FRAMEWORK = "It wraps another framework"
 NO_CODE = "A saved model never holds code: write the function as a layer of your own"
-RARE = "Rarely used; not written yet"
 SPARSE = "There are no sparse or ragged tensors"
 POSITIONAL = "The argument has another name; it is passed by position"
-ALIAS = 'Other names of the classes; as strings, `kernel_initializer="he_normal"`, they are known'
-NO_LORA = "Adapters and quantised layers are not built yet"
+NO_QUANTISATION = "Quantised layers are not built yet"
 
 # Why a name is not there: pattern of "namespace.name" -> reason. The first that fits counts.
 MISSING: dict[str, str] = {
     r"layers\.(FlaxLayer|JaxLayer|TFSMLayer|TorchModuleWrapper)": OTHER_FRAMEWORK,
     r"callbacks\.OrbaxCheckpoint": f"{OTHER_FRAMEWORK}; `BackupAndRestore` and `ModelCheckpoint` are there",
     r"layers\.Lambda": NO_CODE,
-    r"layers\.(Pipeline|MaxNumBoundingBoxes)": "Pictures are prepared without their bounding boxes; "
-    "`Sequential` runs layers in a row",
-    r"layers\.(serialize|deserialize)": "`tz.utils.serialize_keras_object` does it for everything",
-    r"layers\..*": RARE,
-    r"initializers\..*": ALIAS,
-    r"optimizers\.(MultiOptimizer|OptimizerMap)": "`learning_rate_multipliers` gives variables rates of their own, "
-    "by path",
-    r"callbacks\.RemoteMonitor": "A callback of three lines, with whatever HTTP client is at hand",
-    r"ops\.(eig|vectorize)": "See above",
 }
 # Why an argument is not taken: pattern of "namespace.name(argument)" -> reason.
 ARGUMENTS: dict[str, str] = {
-    r".*\.(serialize|deserialize|concatenate|dot)\(.*\)": POSITIONAL,
+    r".*\.(serialize|deserialize)\(.*\)": POSITIONAL,
     r".*\((sparse|ragged)\)": SPARSE,
-    r".*\((lora_rank|lora_alpha|quantization_config|gptq_unpacked_column_size)\)": NO_LORA,
+    r".*\((quantization_config|gptq_unpacked_column_size)\)": NO_QUANTISATION,
     r".*\(use_cudnn\)": "There is no GPU",
     r".*\(synchronized\)": "There is one process",
-    r".*\(autocast\)": "Float inputs are always cast to the layer's dtype",
-    r".*\(renorm.*\)": RARE,
-    r".*\((encoding|vocabulary_dtype|oov_method|salt)\)": RARE,
+    r".*\(vocabulary_dtype\)": "Keras takes one value alone, int64",
     r"layers\.Input.*": "Inputs are tensors, and all of them are there",
-    r"initializers\..*\((input|output)_axes\)": RARE,
-    r"callbacks\.LambdaCallback.*": "All hooks are taken by keyword, those of tests and predictions too",
-    r"callbacks\.TensorBoard.*": "Pictures, profiles and embeddings are not written; `tz.draw` draws and times graphs",
 }
 # Why a default differs: pattern of "namespace.name(argument)" -> reason.
-DEFAULTS: dict[str, str] = {
-    r"layers\.CategoryEncoding\(num_tokens\)|ops\.multi_hot\(num_classes\)": "Keras requires it as well, later",
-    r"layers\.Cropping2D\(cropping\)": "As in the one- and three-dimensional layers; cropping nothing is no use",
-    r"ops\.arange\(step\)": "The same: None stands for 1",
-    r"initializers\.STFT\(side\)": "Both parts are as likely, so it has to be said which",
-}
+DEFAULTS: dict[str, str] = {}
 
 
 def public(module: Any) -> list[str]:

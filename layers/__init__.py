@@ -23,9 +23,17 @@ from .augmentation import (
     RandomTranslation,
     RandomZoom,
 )
-from .categories import CategoryEncoding, Discretization, Hashing, IntegerLookup, StringLookup
+from .categories import (
+    CategoryEncoding,
+    Discretization,
+    HashedCrossing,
+    Hashing,
+    IntegerLookup,
+    StringLookup,
+)
 from .checks import InputSpec
 from .colours import (
+    AugMix,
     AutoContrast,
     RandAugment,
     RandomColorDegeneration,
@@ -59,9 +67,11 @@ from .convolution import (
     SeparableConvolution2D,
 )
 from .dense import Dense, EinsumDense
+from .distortion import RandomElasticTransform, RandomErasing, RandomGaussianBlur, RandomPerspective
 from .embedding import Embedding, Identity, Masking, ReversibleEmbedding
+from .equalization import ContrastLimitedAdaptiveHistogramEqualization, Equalization
 from .functional import KerasTensor
-from .image_preprocessing import CenterCrop, Resizing
+from .image_preprocessing import CenterCrop, MaxNumBoundingBoxes, Resizing
 from .layer import Layer
 from .masks import get_mask, set_mask
 from .merging import (
@@ -91,6 +101,7 @@ from .normalization import (
     RMSNormalization,
     UnitNormalization,
 )
+from .picture import plot_model
 from .pooling import (
     AdaptiveAveragePooling1D,
     AdaptiveAveragePooling2D,
@@ -158,6 +169,7 @@ from .reshaping import (
     ZeroPadding3D,
 )
 from .sequential import Sequential
+from .serialization import deserialize, serialize
 from .spectrograms import MelSpectrogram, STFTSpectrogram
 from .text import TextVectorization
 from .wrappers import SpectralNormalization, TimeDistributed, Wrapper

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..core import Tensor, ops
+from ..core.dtypes import limits
 from . import activations
 from .layer import Layer
 
@@ -117,5 +116,5 @@ class Softmax(Layer):
     def call(self, inputs: Tensor, mask: Any = None) -> Tensor:
         if mask is None:
             return ops.softmax(inputs, self.axis)
-        lowest = float(np.finfo(inputs.dtype).min) / 2
+        lowest = float(limits(inputs.dtype).min) / 2
         return ops.where(mask, ops.softmax(ops.where(mask, inputs, lowest), self.axis), 0.0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import core
 from ..core import ShapeError, Tensor, ops
+from ..core.dtypes import limits
 from .dense import EinsumDense
 from .layer import Layer
 
@@ -68,7 +69,7 @@ class _MultiHead(Layer):
             activation=activation,
             bias_axes=new if self.use_bias else None,
             name=name,
-            dtype=self.dtype,
+            dtype=self.dtype_policy,
             **options,
         )
         layer.build(shape)
@@ -105,8 +106,14 @@ class _MultiHead(Layer):
             cache = ops.slice_update(cache, (0, 0, start, 0, 0), ops.stack([k, v], 1))
             k, v = cache[:, 0], cache[:, 1]
         masks = (query_mask, value_mask, key_mask)
-        mask = self._mask(masks, attention_mask, query.shape, k.shape, start, use_causal_mask)
-        outputs, scores = self._attend(q, k, v, mask, training, return_attention_scores)
+        in_steps = return_attention_scores or (training and self.dropout > 0)
+        # The op knows what is causal: it need not look at keys that are hidden for all queries of a block.
+        causal = use_causal_mask and cache is None and self._flat and not in_steps and self.sliding_window is None
+        mask = self._mask(masks, attention_mask, query.shape, k.shape, start, use_causal_mask and not causal)
+        if causal:
+            outputs, scores = ops.dot_product_attention(q, k, v, mask=self._for_heads(mask), is_causal=True), None
+        else:
+            outputs, scores = self._attend(q, k, v, mask, training, return_attention_scores)
         if self.use_gate:
             outputs = outputs * self.gate_dense(query)
         outputs = self.output_dense(outputs)
@@ -161,11 +168,15 @@ class _MultiHead(Layer):
             scores = ops.reshape(scores, (*lead, scores.shape[1], *steps, *keys))
         return ops.transpose(outputs, [order.index(axis) for axis in range(len(order))]), scores
 
+    @staticmethod
+    def _for_heads(mask: Tensor | None) -> Tensor | None:
+        """A mask (B, T, S) as (B, 1, T, S): the same for all heads."""
+        return mask if mask is None or mask.ndim == 4 else ops.expand_dims(mask, 1)
+
     def _attend_flat(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Any, training: bool, with_scores: bool
     ) -> tuple[Tensor, Tensor | None]:
-        if mask is not None and mask.ndim == 3:
-            mask = ops.expand_dims(mask, 1)  # the same for all heads
+        mask = self._for_heads(mask)
         drops = training and self.dropout > 0
         if not with_scores and not drops:
             return ops.dot_product_attention(q, k, v, mask=mask), None
@@ -173,8 +184,10 @@ class _MultiHead(Layer):
         k, v = (ops.repeat(x, shared, 2) if shared > 1 else x for x in (k, v))
         logits = ops.einsum("bthd,bshd->bhts", q * (1 / math.sqrt(q.shape[-1])), k)
         if mask is not None:
-            logits = ops.where(mask, logits, float(np.finfo(logits.dtype).min))
+            logits = ops.where(mask, logits, float(limits(logits.dtype).min))
         scores = ops.softmax(logits)
+        if mask is not None:
+            scores = ops.where(mask, scores, 0.0)  # also of a query that may look nowhere
         used = core.random.dropout(scores, self.dropout, seed=self.seed_generator) if drops else scores
         return ops.einsum("bhts,bshd->bthd", used, v), scores
 

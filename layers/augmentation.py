@@ -19,6 +19,8 @@ from .layer import Layer
 class Augmentation(Layer):
     """What random changes share: the stream of draws, and what they are applied to."""
 
+    moves = False  # whether what is in an image changes its place
+
     def __init__(self, seed: int | None = None, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         check_channels_last(data_format)
@@ -27,6 +29,9 @@ class Augmentation(Layer):
 
     def call(self, inputs: Any, training: bool = True) -> Any:
         labelled = isinstance(inputs, dict)
+        if labelled and training and self.moves:
+            for key in inputs.keys() & {"bounding_boxes", "segmentation_masks"}:
+                raise ValueError(f"{type(self).__name__} moves what is in the images, but cannot move {key!r} with it.")
         images = ops.cast(inputs["images"] if labelled else inputs, self.compute_dtype)
         if images.ndim not in (3, 4):
             raise ShapeError(f"Expected images (N, H, W, C) or (H, W, C); received shape {images.shape}.")
@@ -81,6 +86,8 @@ class RandomFlip(Augmentation):
     [(0.0, 1.0, 2.0), (2.0, 1.0, 0.0)]
     """
 
+    moves = True
+
     def __init__(
         self,
         mode: str = "horizontal_and_vertical",
@@ -107,6 +114,8 @@ class RandomCrop(Augmentation):
 
     Images that are smaller are enlarged first.
     """
+
+    moves = True
 
     def __init__(self, height: int, width: int, seed: int | None = None, data_format: str | None = None, **kwargs: Any):
         super().__init__(seed, data_format, **kwargs)
@@ -168,6 +177,8 @@ class RandomContrast(Augmentation):
 
 class _Warp(Augmentation):
     """Images resampled at places that an affine map of the coordinates gives."""
+
+    moves = True
 
     def __init__(
         self,
@@ -337,6 +348,8 @@ class MixUp(Augmentation):
         alpha: the shares are drawn from the beta distribution (alpha, alpha).
     """
 
+    moves = True
+
     def __init__(self, alpha: float = 0.2, data_format: str | None = None, seed: int | None = None, **kwargs: Any):
         super().__init__(seed, data_format, **kwargs)
         self.alpha = alpha
@@ -357,6 +370,8 @@ class CutMix(Augmentation):
     Args:
         factor: alpha of the beta distribution that the shares are drawn from; a pair to draw alpha itself.
     """
+
+    moves = True
 
     def __init__(self, factor: Any = 1.0, seed: int | None = None, data_format: str | None = None, **kwargs: Any):
         super().__init__(seed, data_format, **kwargs)

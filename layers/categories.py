@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..core import Tensor, ops, tensor
-from .fingerprint import fingerprint
+from ..core.dtypes import is_floating
+from .fingerprint import fingerprint, joined, siphash
 from .layer import Layer
 
 _MODES = ("int", "one_hot", "multi_hot", "count")
@@ -22,6 +23,19 @@ _MODES = ("int", "one_hot", "multi_hot", "count")
 def _check_mode(layer: Layer, mode: str, modes: tuple = _MODES) -> None:
     if mode not in modes:
         raise ValueError(f"{type(layer).__name__}: output_mode is one of {modes}; received {mode!r}.")
+
+
+def _hashed(text: str, salt: tuple[int, int] | None) -> int:
+    """64 bits of FarmHash, or of SipHash if there is a salt."""
+    data = text.encode()
+    return fingerprint(data) if salt is None else siphash(data, salt)
+
+
+def _check_salt(layer: Layer, salt: Any) -> tuple[int, int] | None:
+    pair = (salt, salt) if isinstance(salt, int) else salt
+    if pair is None or (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(n, int) for n in pair)):
+        return pair if pair is None else tuple(pair)
+    raise ValueError(f"{type(layer).__name__}: salt is an integer or two of them; received {salt!r}.")
 
 
 def _encode(indices: Tensor, mode: str, depth: int, dtype: Any, weights: Any = None) -> Tensor:
@@ -50,14 +64,16 @@ class CategoryEncoding(Layer):
     [[1.0, 2.0, 0.0, 0.0]]
     """
 
-    def __init__(self, num_tokens: int, output_mode: str = "multi_hot", **kwargs: Any):
+    def __init__(self, num_tokens: int | None = None, output_mode: str = "multi_hot", **kwargs: Any):
         super().__init__(**kwargs)
         _check_mode(self, output_mode, _MODES[1:])
+        if num_tokens is None or num_tokens < 1:
+            raise ValueError(f"CategoryEncoding: num_tokens is a positive integer; received {num_tokens}.")
         self.num_tokens, self.output_mode = num_tokens, output_mode
 
     def call(self, inputs: Tensor, count_weights: Any = None) -> Tensor:
         indices = ops.cast(inputs, "int32")
-        return _encode(indices, self.output_mode, self.num_tokens, self.compute_dtype, count_weights)
+        return _encode(indices, self.output_mode, self.num_tokens, self.dtype, count_weights)
 
 
 class Discretization(Layer):
@@ -118,6 +134,7 @@ class Lookup(Layer):
     """Tokens to integers by a vocabulary, or back. Special ones come first: the mask, then those for the unknown."""
 
     kind: type  # of a token in Python
+    encoding = "utf-8"  # of vocabulary files
 
     def _configure(self, special: dict[str, Any], vocabulary: Any, mode: str, invert: bool, limits: dict) -> None:
         _check_mode(self, mode, (*_MODES, "tf_idf"))
@@ -131,7 +148,7 @@ class Lookup(Layer):
             raise ValueError(f"{type(self).__name__}: with invert=True output_mode is 'int'; received {mode!r}.")
         if vocabulary is not None:
             if isinstance(vocabulary, str):
-                with open(vocabulary, encoding="utf-8") as file:
+                with open(vocabulary, encoding=self.encoding) as file:
                     vocabulary = [self.kind(line) for line in file.read().splitlines()]
             self.set_vocabulary(vocabulary, limits["idf_weights"])
 
@@ -251,6 +268,8 @@ class StringLookup(Lookup):
         invert: whether to turn integers into strings; the result is a numpy array.
         output_mode: "int", "one_hot", "multi_hot", "count" or "tf_idf".
         pad_to_max_tokens: whether vectors have max_tokens entries, however many tokens there are.
+        encoding: of a vocabulary file.
+        salt: one integer or two that seed the hash by which unknown strings are distributed.
 
     >>> lookup = StringLookup(vocabulary=["cat", "dog"])
     >>> lookup([["dog", "cow"]]).tolist()
@@ -272,21 +291,28 @@ class StringLookup(Lookup):
         invert: bool = False,
         output_mode: str = "int",
         pad_to_max_tokens: bool = False,
+        encoding: str = "utf-8",
+        salt: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.encoding, self.salt = encoding, _check_salt(self, salt)
         special = {"count": num_oov_indices, "mask": mask_token, "oov": oov_token}
         limits = {"max_tokens": max_tokens, "pad_to_max_tokens": pad_to_max_tokens, "idf_weights": idf_weights}
         self._configure(special, vocabulary, output_mode, invert, limits)
 
     def _spread(self, token: str) -> int:
-        return fingerprint(token.encode())
+        return _hashed(token, self.salt)
 
 
 class IntegerLookup(Lookup):
     """Integers to the indices of a vocabulary, or back; outside of compiled functions.
 
     The arguments are those of :class:`StringLookup`; ``oov_token`` is an integer.
+
+    Args:
+        oov_method: how unknown integers are distributed: "floormod", or "farmhash" by a hash.
+        salt: one integer or two that seed the hash; with "farmhash".
 
     >>> IntegerLookup(vocabulary=[12, 1000])([[1000, 7]]).tolist()
     [[2, 0]]
@@ -305,41 +331,53 @@ class IntegerLookup(Lookup):
         invert: bool = False,
         output_mode: str = "int",
         pad_to_max_tokens: bool = False,
+        oov_method: str = "floormod",
+        salt: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        if oov_method not in ("floormod", "farmhash") or (salt is not None and oov_method == "floormod"):
+            raise ValueError(
+                "IntegerLookup: oov_method is 'floormod' or 'farmhash', and a salt goes with 'farmhash'; received "
+                f"{oov_method!r}, salt={salt!r}."
+            )
+        self.oov_method, self.salt = oov_method, _check_salt(self, salt)
         special = {"count": num_oov_indices, "mask": mask_token, "oov": oov_token}
         limits = {"max_tokens": max_tokens, "pad_to_max_tokens": pad_to_max_tokens, "idf_weights": idf_weights}
         self._configure(special, vocabulary, output_mode, invert, limits)
 
     def _spread(self, token: int) -> int:
-        return token
+        return token if self.oov_method == "floormod" else _hashed(str(token), self.salt)
 
 
 class Hashing(Layer):
     """Strings or integers to one of ``num_bins`` numbers, by a hash; outside of compiled functions.
 
-    The hash is FarmHash's 64-bit fingerprint of the text, so the numbers are Keras's.
+    The hash is FarmHash's 64-bit fingerprint of the text, or SipHash with a salt, so the numbers are Keras's.
 
     Args:
         num_bins: how many numbers there are.
         mask_value: what becomes 0, which then nothing else becomes.
+        salt: one integer or two, for other numbers.
         output_mode: "int", "one_hot", "multi_hot" or "count".
 
     >>> Hashing(num_bins=3)([["A"], ["B"], ["C"], ["D"], ["E"]]).tolist()
     [[1], [0], [1], [1], [2]]
     """
 
-    def __init__(self, num_bins: int, mask_value: Any = None, output_mode: str = "int", **kwargs: Any):
+    def __init__(
+        self, num_bins: int, mask_value: Any = None, salt: Any = None, output_mode: str = "int", **kwargs: Any
+    ):
         super().__init__(**kwargs)
         _check_mode(self, output_mode)
         if num_bins < 1:
             raise ValueError(f"Hashing: num_bins is positive; received {num_bins}.")
         self.num_bins, self.mask_value, self.output_mode = num_bins, mask_value, output_mode
+        self.salt = _check_salt(self, salt)
 
     def __call__(self, inputs: Any) -> Tensor:
         values = np.asarray(inputs)
-        if values.dtype.kind == "f":
+        if is_floating(values.dtype):
             values = values.astype(np.int64)
         different, inverse = np.unique(values, return_inverse=True)
         bins = np.array([self._bin(value) for value in different], np.int64)[inverse].reshape(values.shape)
@@ -347,5 +385,49 @@ class Hashing(Layer):
 
     def _bin(self, value: Any) -> int:
         if self.mask_value is None or self.num_bins == 1:
-            return fingerprint(str(value).encode()) % self.num_bins
-        return 0 if value == self.mask_value else 1 + fingerprint(str(value).encode()) % (self.num_bins - 1)
+            return _hashed(str(value), self.salt) % self.num_bins
+        return 0 if value == self.mask_value else 1 + _hashed(str(value), self.salt) % (self.num_bins - 1)
+
+
+class HashedCrossing(Layer):
+    """Combinations of several features as one of ``num_bins`` numbers, by a hash; outside of compiled functions.
+
+    Takes a list of features, integers or strings of one shape, () or (batch,) or (batch, 1). The numbers are those
+    of TensorFlow, and so Keras's.
+
+    Args:
+        num_bins: how many numbers there are.
+        output_mode: "int" or "one_hot".
+
+    >>> HashedCrossing(num_bins=5)((["A", "B", "A", "B", "A"], [101, 101, 101, 102, 102])).tolist()
+    [1, 4, 1, 1, 3]
+    """
+
+    def __init__(self, num_bins: int, output_mode: str = "int", **kwargs: Any):
+        super().__init__(**kwargs)
+        _check_mode(self, output_mode, ("int", "one_hot"))
+        if num_bins < 1:
+            raise ValueError(f"HashedCrossing: num_bins is positive; received {num_bins}.")
+        self.num_bins, self.output_mode = num_bins, output_mode
+
+    def __call__(self, inputs: Any) -> Tensor:
+        if not isinstance(inputs, (tuple, list)) or len(inputs) < 2:
+            raise ValueError(f"HashedCrossing: expected a list of at least two features; received {inputs!r:.100}.")
+        features = [np.asarray(feature) for feature in inputs]
+        shape = features[0].shape
+        if any(feature.shape != shape for feature in features) or len(shape) > 2 or shape[1:] not in ((), (1,)):
+            shapes = ", ".join(str(feature.shape) for feature in features)
+            raise ValueError(f"HashedCrossing: features have one shape, (), (batch,) or (batch, 1); received {shapes}.")
+        if any(feature.dtype.kind not in "iuUOS" for feature in features):
+            kinds = ", ".join(feature.dtype.name for feature in features)
+            raise ValueError(f"HashedCrossing: features are integers or strings; received {kinds}.")
+        rows = zip(*(feature.ravel().tolist() for feature in features), strict=True)
+        bins = np.array([self._bin(row) for row in rows], np.int64).reshape(shape)
+        return _encode(tensor(bins), self.output_mode, self.num_bins, self.compute_dtype)
+
+    def _bin(self, row: tuple) -> int:
+        crossed = 0xDECAFCAFFE
+        for value in row:
+            text = value.encode() if isinstance(value, str) else value
+            crossed = joined(crossed, fingerprint(text) if isinstance(text, bytes) else text)
+        return crossed % self.num_bins

@@ -1,4 +1,4 @@
-"""Random changes of the colours of images (N, H, W, C), and RandAugment, which draws among many changes."""
+"""Random changes of the colours of images (N, H, W, C); RandAugment and AugMix, which draw among many changes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .augmentation import (
     RandomTranslation,
     share,
 )
+from .equalization import Equalization
 
 
 class _Colour(Augmentation):
@@ -214,7 +215,7 @@ class RandomColorJitter(Augmentation):
             RandomHue: hue_factor,
         }
         self.changes = [
-            kind(factor, value_range=value_range, seed=_next(seed, number), dtype=self.dtype)
+            kind(factor, value_range=value_range, seed=_next(seed, number), dtype=self.dtype_policy)
             for number, (kind, factor) in enumerate(kinds.items())
             if factor is not None
         ]
@@ -223,6 +224,34 @@ class RandomColorJitter(Augmentation):
         for change in self.changes:
             images = change(images, training=True)
         return images
+
+
+def _changes(layer: Augmentation, kinds: tuple[type, ...], interpolation: str, value_range: Any) -> list[Augmentation]:
+    """One layer of each kind, as strong as the factor of ``layer``, each with a seed of its own."""
+    factor = layer.factor
+    warp, colour = {"interpolation": interpolation}, {"value_range": value_range}
+    options: dict[type, tuple[tuple, dict]] = {
+        RandomShear: ((factor, factor), warp),
+        RandomTranslation: ((factor, factor), warp),
+        RandomRotation: ((factor,), warp),
+        Solarization: ((factor, factor), colour),
+        RandomPosterization: ((max(1, int(8 * factor[1])),), colour),
+        AutoContrast: ((), colour),
+        Equalization: ((), colour),
+    }
+    made = []
+    for number, kind in enumerate(kinds):
+        given, named = options.get(kind, ((factor,), colour))
+        made.append(kind(*given, **named, seed=_next(layer.seed, number), dtype=layer.dtype_policy))
+    return made
+
+
+def _one_of(changes: list[Augmentation], images: Tensor, choice: Tensor) -> Tensor:
+    """Each image (N, H, W, C) as the change whose number is its choice (N, 1, 1, 1) makes it; else unchanged."""
+    changed = images
+    for number, change in enumerate(changes):
+        changed = ops.where(choice == number, change(images, training=True), changed)
+    return changed
 
 
 class RandAugment(Augmentation):
@@ -238,6 +267,20 @@ class RandAugment(Augmentation):
         seed: of the draws.
     """
 
+    moves = True
+    kinds = (
+        RandomShear,
+        RandomTranslation,
+        RandomRotation,
+        RandomBrightness,
+        RandomColorDegeneration,
+        RandomContrast,
+        RandomSharpness,
+        Solarization,
+        RandomPosterization,
+        AutoContrast,
+    )
+
     def __init__(
         self,
         value_range: Any = (0, 255),
@@ -249,31 +292,75 @@ class RandAugment(Augmentation):
         **kwargs: Any,
     ):
         super().__init__(seed, data_format, **kwargs)
-        self.num_ops = num_ops
-        self.factor = factor = share("RandAugment", factor)
-        warp, colour = {"interpolation": interpolation}, {"value_range": value_range}
-        kinds: list[tuple[type, tuple, dict]] = [
-            (RandomShear, (factor, factor), warp),
-            (RandomTranslation, (factor, factor), warp),
-            (RandomRotation, (factor,), warp),
-            (RandomBrightness, (factor,), colour),
-            (RandomColorDegeneration, (factor,), colour),
-            (RandomContrast, (factor,), colour),
-            (RandomSharpness, (factor,), colour),
-            (Solarization, (factor, factor), colour),
-            (RandomPosterization, (max(1, int(8 * factor[1])),), colour),
-            (AutoContrast, (), colour),
-        ]
-        self.changes = [
-            kind(*given, **options, seed=_next(seed, number), dtype=self.dtype)
-            for number, (kind, given, options) in enumerate(kinds)
-        ]
+        self.num_ops, self.factor = num_ops, share("RandAugment", factor)
+        self.changes = _changes(self, self.kinds, interpolation, value_range)
 
     def transform(self, images: Tensor) -> Tensor:
         shape = (images.shape[0], 1, 1, 1)
         for _ in range(self.num_ops):
             choice = core.random.randint(shape, 0, len(self.changes), seed=self.seed_generator)
-            given = images
-            for number, change in enumerate(self.changes):
-                images = ops.where(choice == number, change(given, training=True), images)
+            images = _one_of(self.changes, images, choice)
         return images
+
+
+class AugMix(Augmentation):
+    """Each image mixed with several versions of itself, each changed by a chain of random changes.
+
+    The changes and shares are drawn for each image. Hendrycks et al. (2020).
+
+    Args:
+        value_range: least and largest value of pixels.
+        num_chains: number of versions.
+        chain_depth: largest number of changes in a row.
+        factor: how strong, in [0, 1]; f stands for 0 … f.
+        alpha: of the Dirichlet and beta distributions that the shares are drawn from.
+        all_ops: whether brightness, colour, contrast and sharpness are among the changes.
+        interpolation: "nearest" or "bilinear".
+        seed: of the draws.
+
+    >>> AugMix(num_chains=2, chain_depth=1, all_ops=False)(np.ones((1, 8, 8, 3))).shape
+    (1, 8, 8, 3)
+    """
+
+    moves = True
+    kinds = (
+        RandomShear,
+        RandomTranslation,
+        RandomRotation,
+        RandomPosterization,
+        Solarization,
+        AutoContrast,
+        Equalization,
+    )
+
+    def __init__(
+        self,
+        value_range: Any = (0, 255),
+        num_chains: int = 3,
+        chain_depth: int = 3,
+        factor: Any = 0.3,
+        alpha: float = 1.0,
+        all_ops: bool = True,
+        interpolation: str = "bilinear",
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(seed, data_format, **kwargs)
+        self.num_chains, self.chain_depth, self.alpha = num_chains, chain_depth, alpha
+        self.factor, self.value_range = share("AugMix", factor), tuple(value_range)
+        further = (RandomBrightness, RandomColorDegeneration, RandomContrast, RandomSharpness) if all_ops else ()
+        self.changes = _changes(self, self.kinds + further, interpolation, value_range)
+
+    def transform(self, images: Tensor) -> Tensor:
+        count, chains, generator = images.shape[0], self.num_chains, self.seed_generator
+        versions = ops.tile(images, (chains, 1, 1, 1))  # (chains · N, H, W, C): all chains in one batch
+        for _ in range(self.chain_depth):
+            none = len(self.changes)
+            choice = core.random.randint((chains * count, 1, 1, 1), 0, none + 1, seed=generator)
+            versions = _one_of(self.changes, versions, choice)
+        drawn = core.random.gamma((chains, count, 1, 1, 1), self.alpha, images.dtype, generator)
+        versions = ops.reshape(versions, (chains, *images.shape))
+        mixed = ops.sum(versions * (drawn / ops.sum(drawn, 0, keepdims=True)), 0)
+        kept = core.random.beta((count, 1, 1, 1), self.alpha, self.alpha, images.dtype, generator)
+        return ops.clip(kept * images + (1 - kept) * mixed, *self.value_range)

@@ -8,6 +8,7 @@ from ..core import Tensor, config, ops
 from .serialization import Serializable, aliases, deserialize, resolve, serialize
 
 __all__ = ["Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "deserialize", "get", "serialize"]
+__all__ += ["max_norm", "min_max_norm", "non_neg", "unit_norm"]
 
 
 class Constraint(Serializable, namespace="constraints"):
@@ -62,6 +63,8 @@ class MinMaxNorm(Constraint):
 
 
 _KNOWN = aliases([MaxNorm, MinMaxNorm, NonNeg, UnitNorm])
+# Keras's other names.
+max_norm, min_max_norm, non_neg, unit_norm = MaxNorm, MinMaxNorm, NonNeg, UnitNorm
 
 
 def get(identifier: Any) -> Any:

@@ -9,6 +9,7 @@ from ..core.ops.common import pair
 from . import activations
 from .checks import InputSpec
 from .layer import Layer
+from .lora import LowRankAdaptation
 
 
 def check_channels_last(data_format: str | None) -> None:
@@ -45,8 +46,11 @@ class _Convolution(Layer):
         return self.activation(outputs + self.bias if self.use_bias else outputs)
 
 
-class _Conv(_Convolution):
-    """activation(conv(x, kernel) + bias): (N, *spatial, C) -> (N, *output, filters)"""
+class _Conv(LowRankAdaptation, _Convolution):
+    """activation(conv(x, kernel) + bias): (N, *spatial, C) -> (N, *output, filters)
+
+    With ``lora_rank`` a correction of the kernel of this rank is learnt in its place; see :meth:`enable_lora`.
+    """
 
     def __init__(
         self,
@@ -65,9 +69,12 @@ class _Conv(_Convolution):
         bias_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self._configure_lora(lora_rank, lora_alpha)
         self._configure(kernel_size, strides, padding, data_format, dilation_rate)
         if filters <= 0 or groups <= 0 or filters % groups:
             raise ValueError(
@@ -85,9 +92,11 @@ class _Conv(_Convolution):
         self.kernel = self.add_weight((*self.kernel_size, channels // self.groups, self.filters), name="kernel")
         self.bias = self.add_weight((self.filters,), name="bias") if self.use_bias else None
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={-1: channels})
+        self._build_lora()
 
     def call(self, inputs: Tensor) -> Tensor:
-        return self._finish(ops.conv(inputs, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate))
+        kernel = self._adapted_weight()
+        return self._finish(ops.conv(inputs, kernel, self.strides, self.padding, dilation_rate=self.dilation_rate))
 
 
 class Conv1D(_Conv):

@@ -10,11 +10,18 @@ from typing import Any
 from ..core import ShapeError, Tensor, ops
 from . import activations, initializers
 from .checks import InputSpec
-from .layer import Layer
+from .lora import LowRankAdaptation
 
 
-class Dense(Layer):
+class Dense(LowRankAdaptation):
     """activation(x @ kernel + bias): (..., C) -> (..., units)
+
+    Args:
+        units: extent of the outputs' last axis.
+        activation: name or function.
+        use_bias: whether there is a bias.
+        lora_rank: learn a correction of the kernel of this rank in its place; see :meth:`enable_lora`.
+        lora_alpha: the correction counts lora_alpha / lora_rank; lora_rank by default.
 
     >>> Dense(3, activation="relu")(np.ones((2, 5))).shape
     (2, 3)
@@ -34,9 +41,12 @@ class Dense(Layer):
         bias_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self._configure_lora(lora_rank, lora_alpha)
         if not isinstance(units, int) or units <= 0:
             raise ValueError(f"Dense: units is a positive integer; received {units!r}.")
         self.units = units
@@ -47,15 +57,16 @@ class Dense(Layer):
         self.kernel = self.add_weight((input_shape[-1], self.units), name="kernel")
         self.bias = self.add_weight((self.units,), name="bias") if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
+        self._build_lora()
 
     def call(self, inputs: Tensor) -> Tensor:
-        x = ops.matmul(inputs, self.kernel)
+        x = ops.matmul(inputs, self._adapted_weight())
         if self.use_bias:
             x = x + self.bias
         return self.activation(x)
 
 
-class EinsumDense(Layer):
+class EinsumDense(LowRankAdaptation):
     """activation(einsum(equation, x, kernel) + bias), for products along several axes.
 
     Args:
@@ -63,6 +74,8 @@ class EinsumDense(Layer):
         output_shape: extents of the output without the batch axis (and without those of "..."); None where
             they are the input's.
         bias_axes: the letters of the output's axes that have a bias; None for no bias.
+        lora_rank: learn a correction of the kernel of this rank in its place; see :meth:`enable_lora`.
+        lora_alpha: the correction counts lora_alpha / lora_rank; lora_rank by default.
 
     >>> EinsumDense("abc,cde->abde", output_shape=(None, 2, 4), bias_axes="de")(np.ones((2, 3, 5))).shape
     (2, 3, 2, 4)
@@ -82,9 +95,12 @@ class EinsumDense(Layer):
         bias_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self._configure_lora(lora_rank, lora_alpha)
         self.equation = equation.replace(" ", "")
         if not re.fullmatch(r"(\.\.\.)?\w+(\.\.\.)?,\w+->(\.\.\.)?\w+(\.\.\.)?", self.equation):
             raise ValueError(
@@ -118,6 +134,7 @@ class EinsumDense(Layer):
             first = min(outputs.index(c) for c in self.bias_axes)
             shape = [extents[c] if c in self.bias_axes else 1 for c in outputs[first:]]
             self.bias = self.add_weight(shape, name="bias")
+        self._build_lora()
 
     def _start(self, kernel: str, outputs: str) -> Any:
         """The kernel's initializer; one that scales sees the matrix (summed axes, other axes)."""
@@ -134,5 +151,5 @@ class EinsumDense(Layer):
         return initialize if scales else self.kernel_initializer
 
     def call(self, inputs: Tensor) -> Tensor:
-        x = ops.einsum(self.equation, inputs, self.kernel)
+        x = ops.einsum(self.equation, inputs, self._adapted_weight())
         return self.activation(x if self.bias is None else x + self.bias)

@@ -6,10 +6,11 @@ from typing import Any
 
 from ..core import Tensor, ops
 from .layer import Layer
+from .lora import LowRankAdaptation
 from .masks import set_mask
 
 
-class Embedding(Layer):
+class Embedding(LowRankAdaptation):
     """A vector for each integer: (…) -> (…, output_dim)
 
     Args:
@@ -17,10 +18,14 @@ class Embedding(Layer):
         output_dim: length of the vectors.
         mask_zero: whether 0 stands for padding, which the layers after this one shall skip.
         weights: the table to start with, (input_dim, output_dim).
+        lora_rank: learn a correction of the table of this rank in its place; see :meth:`enable_lora`.
+        lora_alpha: the correction counts lora_alpha / lora_rank; lora_rank by default.
 
     >>> Embedding(10, 4)(np.array([[1, 2, 0]])).shape
     (1, 3, 4)
     """
+
+    adapted = "embeddings"
 
     def __init__(
         self,
@@ -31,23 +36,31 @@ class Embedding(Layer):
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
         weights: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.autocast = False  # what is taken from the table is cast, not all of it
+        self._configure_lora(lora_rank, lora_alpha)
         if input_dim <= 0 or output_dim <= 0:
             raise ValueError(f"Embedding: expected positive extents; received {input_dim} and {output_dim}.")
         self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
         self.supports_masking = mask_zero
         if weights is not None:
             self.build()
-            self.set_weights(weights if isinstance(weights, list) and len(weights) == 1 else [weights])
+            self.embeddings.assign(weights[0] if isinstance(weights, list) and len(weights) == 1 else weights)
 
     def build(self, input_shape: Any = None) -> None:
         self.embeddings = self.add_weight((self.input_dim, self.output_dim), name="embeddings")
+        self._build_lora()
 
     def call(self, inputs: Tensor) -> Tensor:
         indices = inputs if inputs.dtype.kind in "iu" else ops.cast(inputs, "int32")
-        return ops.take(self.embeddings, indices, axis=0)
+        vectors = ops.take(self.embeddings, indices, axis=0)
+        if self.lora_enabled:
+            vectors = vectors + self._correction(ops.take(self.lora_embeddings_a, indices, axis=0))
+        return ops.cast(vectors, self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None
@@ -103,7 +116,8 @@ class ReversibleEmbedding(Embedding):
             vectors = super().call(inputs)
             set_mask(vectors, super().compute_mask(inputs))
             return vectors
-        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        kernel = ops.transpose(self._adapted_weight()) if self.tie_weights else self.reverse_embeddings
+        inputs = ops.cast(inputs, self.dtype)
         if self.reverse_dtype is not None:
             inputs, kernel = (ops.cast(x, self.reverse_dtype) for x in (inputs, kernel))
         scores = ops.matmul(inputs, kernel)

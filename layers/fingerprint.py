@@ -1,4 +1,4 @@
-"""The hash of texts that Hashing and StringLookup distribute by."""
+"""The hashes of texts that Hashing, HashedCrossing and the lookups distribute by."""
 
 from __future__ import annotations
 
@@ -99,3 +99,38 @@ def _fingerprint_long(text: bytes, word: Any) -> int:
     z, x = x, z
     first = (_mix(v[0], w[0], factor) + (y ^ y >> 47) * _K0 + z) & _WORD
     return _mix(first, (_mix(v[1], w[1], factor) + x) & _WORD, factor)
+
+
+def siphash(text: bytes, key: tuple[int, int]) -> int:
+    """SipHash-2-4 of ``text`` under a key of two 64-bit words; Aumasson, Bernstein (2012)."""
+    v = [word ^ half for word, half in zip(_SIP, (key[0], key[1]) * 2, strict=True)]
+    padded = text + bytes(-(len(text) + 1) % 8) + bytes([len(text) & 0xFF])
+    for at in range(0, len(padded), 8):
+        word = int.from_bytes(padded[at : at + 8], "little")
+        v[3] ^= word
+        _sip_rounds(v, 2)
+        v[0] ^= word
+    v[2] ^= 0xFF
+    _sip_rounds(v, 4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+_SIP = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+
+
+def _sip_rounds(v: list[int], count: int) -> None:
+    for _ in range(count):
+        for a, b, shift, half in ((0, 1, 13, 32), (2, 3, 16, 0), (0, 3, 21, 0), (2, 1, 17, 32)):
+            v[a] = (v[a] + v[b]) & _WORD
+            v[b] = _rotate(v[b], 64 - shift) ^ v[a]
+            v[a] = _rotate(v[a], 64 - half) if half else v[a]
+
+
+def joined(first: int, second: int) -> int:
+    """One 64-bit hash of two, as TensorFlow joins the hashes of crossed features."""
+    factor = 0xC6A4A7935BD1E995
+    mixed = second * factor & _WORD
+    result = (first ^ factor ^ (mixed ^ mixed >> 47) * factor) & _WORD
+    result = result * factor & _WORD
+    result = (result ^ result >> 47) * factor & _WORD
+    return result ^ result >> 47

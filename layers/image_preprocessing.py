@@ -77,3 +77,31 @@ def center_crop(images: Tensor, height: int, width: int) -> Tensor:
         return ops.image.resize(images, (height, width), crop_to_aspect_ratio=True)
     top, left = spare_rows // 2, spare_columns // 2
     return images[..., top : top + height, left : left + width, :]
+
+
+class MaxNumBoundingBoxes(Layer):
+    """Bounding boxes cut or padded to one number, so that batches have one shape.
+
+    Takes a dict with "bounding_boxes": {"boxes": (N, n, 4), "labels": (N, n)}; its other parts stay.
+
+    Args:
+        max_number: of boxes.
+        fill_value: of the boxes and labels that are added.
+
+    >>> boxes = {"boxes": np.ones((1, 2, 4)), "labels": np.array([[3, 5]])}
+    >>> MaxNumBoundingBoxes(3)({"bounding_boxes": boxes})["bounding_boxes"]["labels"].tolist()
+    [[3, 5, -1]]
+    """
+
+    def __init__(self, max_number: int, fill_value: int = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.max_number, self.fill_value = int(max_number), int(fill_value)
+
+    def call(self, inputs: dict) -> dict:
+        boxes = inputs["bounding_boxes"]
+        return {**inputs, "bounding_boxes": {**boxes, **{key: self._fitted(boxes[key]) for key in ("boxes", "labels")}}}
+
+    def _fitted(self, values: Tensor) -> Tensor:
+        values = values[:, : self.max_number]
+        margins = [(0, 0), (0, self.max_number - values.shape[1]), *[(0, 0)] * (values.ndim - 2)]
+        return ops.pad(values, margins, constant_values=self.fill_value)

@@ -75,8 +75,10 @@ class TruncatedNormal(RandomNormal):
         return core.random.truncated_normal(shape, self.mean, self.stddev, dtype, self.seed)
 
 
-def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Inputs and outputs per unit of a kernel (*window, in, out); of a matrix (in, out); of a vector."""
+def _fans(shape: tuple[int, ...], inputs: Any, outputs: Any) -> tuple[int, int]:
+    """Inputs and outputs per unit: along the axes given, of a kernel (*window, in, out), or of a vector."""
+    if inputs is not None and outputs is not None:
+        return math.prod(shape[axis] for axis in inputs), math.prod(shape[axis] for axis in outputs)
     if len(shape) < 2:
         return (shape or (1,))[0], (shape or (1,))[0]
     window = math.prod(shape[:-2])
@@ -86,7 +88,8 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 class VarianceScaling(Initializer):
     """Random with variance scale / n, n the number of inputs ("fan_in"), outputs ("fan_out") or their mean.
 
-    ``distribution``: "truncated_normal", "untruncated_normal" or "uniform".
+    ``distribution``: "truncated_normal", "untruncated_normal" or "uniform". Lists ``input_axes`` and
+    ``output_axes``, given together, say which axes of a weight are those of inputs and of outputs.
     """
 
     def __init__(
@@ -95,6 +98,8 @@ class VarianceScaling(Initializer):
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
         seed: Any = None,
+        input_axes: Any = None,
+        output_axes: Any = None,
     ):
         if scale <= 0 or mode not in ("fan_in", "fan_out", "fan_avg"):
             raise ValueError(
@@ -106,9 +111,10 @@ class VarianceScaling(Initializer):
                 f"{distribution!r}."
             )
         self.scale, self.mode, self.distribution, self.seed = scale, mode, distribution, seed
+        self.input_axes, self.output_axes = input_axes, output_axes
 
     def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
-        fan_in, fan_out = _fans(tuple(shape))
+        fan_in, fan_out = _fans(tuple(shape), self.input_axes, self.output_axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
@@ -124,43 +130,43 @@ class VarianceScaling(Initializer):
 class GlorotUniform(VarianceScaling):
     """Uniform with variance 2 / (in + out); Glorot, Bengio (2010)."""
 
-    def __init__(self, seed: Any = None):
-        super().__init__(1.0, "fan_avg", "uniform", seed)
+    def __init__(self, seed: Any = None, input_axes: Any = None, output_axes: Any = None):
+        super().__init__(1.0, "fan_avg", "uniform", seed, input_axes, output_axes)
 
 
 class GlorotNormal(VarianceScaling):
     """Truncated normal with variance 2 / (in + out); Glorot, Bengio (2010)."""
 
-    def __init__(self, seed: Any = None):
-        super().__init__(1.0, "fan_avg", "truncated_normal", seed)
+    def __init__(self, seed: Any = None, input_axes: Any = None, output_axes: Any = None):
+        super().__init__(1.0, "fan_avg", "truncated_normal", seed, input_axes, output_axes)
 
 
 class HeUniform(VarianceScaling):
     """Uniform with variance 2 / in; He, Zhang, Ren, Sun (2015)."""
 
-    def __init__(self, seed: Any = None):
-        super().__init__(2.0, "fan_in", "uniform", seed)
+    def __init__(self, seed: Any = None, input_axes: Any = None, output_axes: Any = None):
+        super().__init__(2.0, "fan_in", "uniform", seed, input_axes, output_axes)
 
 
 class HeNormal(VarianceScaling):
     """Truncated normal with variance 2 / in; He, Zhang, Ren, Sun (2015)."""
 
-    def __init__(self, seed: Any = None):
-        super().__init__(2.0, "fan_in", "truncated_normal", seed)
+    def __init__(self, seed: Any = None, input_axes: Any = None, output_axes: Any = None):
+        super().__init__(2.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
 
 
 class LecunUniform(VarianceScaling):
     """Uniform with variance 1 / in; LeCun, Bottou, Orr, Müller (1998)."""
 
-    def __init__(self, seed: Any = None):
-        super().__init__(1.0, "fan_in", "uniform", seed)
+    def __init__(self, seed: Any = None, input_axes: Any = None, output_axes: Any = None):
+        super().__init__(1.0, "fan_in", "uniform", seed, input_axes, output_axes)
 
 
 class LecunNormal(VarianceScaling):
     """Truncated normal with variance 1 / in; LeCun, Bottou, Orr, Müller (1998)."""
 
-    def __init__(self, seed: Any = None):
-        super().__init__(1.0, "fan_in", "truncated_normal", seed)
+    def __init__(self, seed: Any = None, input_axes: Any = None, output_axes: Any = None):
+        super().__init__(1.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
 
 
 class Orthogonal(Initializer):
@@ -204,7 +210,9 @@ class STFT(Initializer):
         periodic: whether the window goes on periodically, else it is symmetric.
     """
 
-    def __init__(self, side: str, window: Any = "hann", scaling: str | None = "density", periodic: bool = False):
+    def __init__(
+        self, side: str = "real", window: Any = "hann", scaling: str | None = "density", periodic: bool = False
+    ):
         if side not in ("real", "imag") or scaling not in ("density", "spectrum", None):
             raise ValueError(
                 f"STFT: side is 'real' or 'imag', scaling 'density', 'spectrum' or None; received {side!r}, "
@@ -233,9 +241,12 @@ class STFT(Initializer):
 
 _CLASSES = [value for value in list(vars().values()) if isinstance(value, type) and issubclass(value, Initializer)]
 _KNOWN = aliases(_CLASSES)
-_KNOWN.update(IdentityInitializer=Identity, OrthogonalInitializer=Orthogonal)
+# Keras's other names, which are also attributes of this module.
+_KNOWN.update(IdentityInitializer=Identity, OrthogonalInitializer=Orthogonal, STFTInitializer=STFT)
+_OTHER = [name for name in _KNOWN if name not in globals() and name != "initializer"]
+globals().update({name: _KNOWN[name] for name in _OTHER})
 _KNOWN.update(zero=Zeros, one=Ones, normal=RandomNormal, uniform=RandomUniform)
-__all__ = [*(cls.__name__ for cls in _CLASSES), "deserialize", "get", "serialize"]
+__all__ = [*(cls.__name__ for cls in _CLASSES), *_OTHER, "deserialize", "get", "serialize"]
 
 
 def get(identifier: Any) -> Any:

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import ShapeError, Tensor, Variable, ops, pytree, tensor
-from ..core.dtypes import as_dtype
+from ..core.dtypes import as_dtype, is_floating
 from ..core.errors import unknown
 from ..core.op import state
 from ..core.random import SeedGenerator
-from . import constraints, initializers, regularizers
+from . import constraints, dtype_policy, initializers, regularizers
 from .checks import tell_where
+from .dtype_policy import DTypePolicy
 from .functional import KerasTensor, connect, infer, symbolic_leaves
 from .masks import get_mask, set_mask
 from .naming import automatic_name
@@ -80,12 +81,12 @@ def blank_weights() -> Iterator[None]:
 @contextlib.contextmanager
 def _outside_of_traces() -> Iterator[None]:
     """New weights are values, also when the first call happens while a function is traced or recorded."""
-    saved = state.variable_scopes, state.recorders
-    state.variable_scopes, state.recorders = [], []
+    saved = state.variable_scopes, state.recorders, state.autocast
+    state.variable_scopes, state.recorders, state.autocast = [], [], None
     try:
         yield
     finally:
-        state.variable_scopes, state.recorders = saved
+        state.variable_scopes, state.recorders, state.autocast = saved
 
 
 def _prepared(build: Callable) -> Callable:
@@ -141,7 +142,9 @@ class Layer(Serializable, namespace="layers"):
 
     Args:
         name: unique within a model; made from the class name by default.
-        dtype: of the weights and of the computation; ``floatx`` by default. Float inputs are cast to it.
+        dtype: of the weights and of the computation, or a :class:`DTypePolicy` (or its name) with one for
+            either; by default the policy in force, ``floatx`` where none was set. Float inputs are cast.
+        autocast: whether inputs, and weights when they are read, are cast to the dtype of the computation.
         trainable: whether the weights may be trained.
         activity_regularizer: a penalty on the outputs, added to :attr:`losses` and divided by the batch size.
         input_shape: shape without the batch axis; for the first layer of a ``Sequential``.
@@ -149,6 +152,7 @@ class Layer(Serializable, namespace="layers"):
 
     input_spec: Any = None
     supports_masking: bool = False
+    _casts_inputs: bool = True  # whether that is this layer's task, not that of those inside
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -177,6 +181,7 @@ class Layer(Serializable, namespace="layers"):
         activity_regularizer: Any = None,
         trainable: bool = True,
         dtype: Any = None,
+        autocast: bool = True,
         name: str | None = None,
         input_shape: Any = None,
         **unexpected: Any,
@@ -188,7 +193,8 @@ class Layer(Serializable, namespace="layers"):
             raise TypeError(f"{type(self).__name__}(): {error}")
         self.name = automatic_name(type(self)) if name is None else str(name)
         self.activity_regularizer = regularizers.get(activity_regularizer)
-        self._dtype = as_dtype(dtype)
+        self.autocast = autocast
+        self.dtype_policy = dtype
         self._trainable = bool(trainable)
         vars(self)["declared_shape"] = None if input_shape is None else (None, *input_shape)
 
@@ -279,15 +285,16 @@ class Layer(Serializable, namespace="layers"):
         regularizer: Any = None,
         constraint: Any = None,
         name: str = "weight",
+        autocast: bool = True,
     ) -> Variable:
-        """Make a weight; for use in ``build`` or ``__init__``.
+        """Make a weight; for use in ``build`` or ``__init__``. Without ``autocast`` it is read in its own dtype.
 
         An initializer, regularizer or constraint that is not given is the layer's attribute
         ``{name}_initializer`` and so on, which constructor arguments of such names become. Failing that
         floats start as "glorot_uniform", others as "zeros".
         """
-        dtype = self._dtype if dtype is None else as_dtype(dtype)
-        default = "glorot_uniform" if dtype.kind == "f" else "zeros"
+        dtype = as_dtype(self.variable_dtype if dtype is None else dtype)
+        default = "glorot_uniform" if is_floating(dtype) else "zeros"
         initializer = initializers.get(initializer) or getattr(self, f"{name}_initializer", None)
         initializer = initializer or initializers.get(default)
         shape = tuple(shape)
@@ -297,7 +304,7 @@ class Layer(Serializable, namespace="layers"):
                 "depend on have to be known when a layer is built: give them in Input(shape=...)."
             )
         value = ops.zeros(shape, dtype) if _context.blank else initializer(shape, dtype=dtype)
-        weight = Variable(value, dtype, trainable and self.trainable, name)
+        weight = Variable(value, dtype, trainable and self.trainable, name, autocast)
         if trainable and not self.trainable:
             self._frozen.append(weight)
         weight.path = f"{self._path or self.name}/{name}"
@@ -343,16 +350,27 @@ class Layer(Serializable, namespace="layers"):
     # Dtypes
 
     @property
+    def dtype_policy(self) -> DTypePolicy:
+        """The dtypes of the weights and of the computation. Weights that exist keep theirs."""
+        return self._dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, policy: Any) -> None:
+        self._dtype_policy = dtype_policy.get(policy)
+        self._dtype = as_dtype(self._dtype_policy.compute_dtype)
+        self._mixed = self.compute_dtype != self.variable_dtype
+
+    @property
     def dtype(self) -> str:
         """Name of the dtype of the weights."""
-        return self._dtype.name
+        return self._dtype_policy.variable_dtype
 
     variable_dtype = dtype
 
     @property
     def compute_dtype(self) -> str:
         """Name of the dtype that float inputs are cast to."""
-        return self._dtype.name
+        return self._dtype_policy.compute_dtype
 
     def _admit(self, value: Any) -> Any:
         """Arrays become tensors, floats are cast to the compute dtype (and keep their mask)."""
@@ -362,7 +380,7 @@ class Layer(Serializable, namespace="layers"):
             if not isinstance(value, Variable) and not hasattr(value, "__array__"):
                 return value
             value = tensor(value)
-        if value.dtype is self._dtype or value.dtype.kind != "f":
+        if value.dtype is self._dtype or not is_floating(value.dtype) or not (self.autocast and self._casts_inputs):
             return value
         cast = ops.cast(value, self._dtype)
         set_mask(cast, get_mask(value))
@@ -396,6 +414,7 @@ class Layer(Serializable, namespace="layers"):
             arguments = arguments[: signature.training]
         training = options.pop("training", None)
         outer = _context.training, _context.root
+        autocast = state.autocast
         if training is None:
             training = signature.default if outer[0] is None else outer[0]
         if signature.takes_training:
@@ -411,6 +430,8 @@ class Layer(Serializable, namespace="layers"):
                 self._check_inputs(arguments)
             scopes.append(path)
             _context.training = training
+            if self._mixed or autocast is not None:
+                state.autocast = self._dtype if self.autocast and is_floating(self._dtype) else None
             if outer[1] is None:
                 _context.root = self
                 self._forget_losses()
@@ -423,6 +444,7 @@ class Layer(Serializable, namespace="layers"):
         finally:
             del scopes[depth:]
             _context.training, _context.root = outer
+            state.autocast = autocast
         if masks is not None or signature.makes_mask:
             self._pass_masks(arguments, masks, outputs)
         if self._made is None:
@@ -558,7 +580,7 @@ class Layer(Serializable, namespace="layers"):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, ready for JSON."""
-        common = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype}
+        common = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy.name}
         return {**super().get_config(), **common}
 
     @classmethod
@@ -580,7 +602,7 @@ class Layer(Serializable, namespace="layers"):
 
 _TRACKED = (Layer, Variable, SeedGenerator, list, tuple, dict)
 _WEIGHT_OPTIONS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
-_COMMON = {"name", "trainable", "dtype", "activity_regularizer", "input_shape"}
+_COMMON = {"name", "trainable", "dtype", "autocast", "activity_regularizer", "input_shape"}
 
 
 def unique(items: Any) -> list:

@@ -154,4 +154,14 @@ def _function(layer_class: type[_Merge]) -> Callable:
 
 
 add, subtract, multiply, average = map(_function, (Add, Subtract, Multiply, Average))
-maximum, minimum, concatenate, dot = map(_function, (Maximum, Minimum, Concatenate, Dot))
+maximum, minimum = map(_function, (Maximum, Minimum))
+
+
+def concatenate(inputs: Any, axis: int = -1, **options: Any) -> Any:
+    """:class:`Concatenate` as a function of its inputs."""
+    return Concatenate(axis=axis, **options)(inputs)
+
+
+def dot(inputs: Any, axes: Any = -1, **options: Any) -> Any:
+    """:class:`Dot` as a function of its inputs."""
+    return Dot(axes=axes, **options)(inputs)

@@ -112,7 +112,7 @@ class Model(Layer):
                     f"The {what} of a functional model are made from Input() by calling layers; received {tree!r:.200}."
                 )
         calls = self._set_ends(inputs, outputs)
-        vars(self)["_steps"] = _plan(calls, self.outputs)
+        vars(self).update(_steps=_plan(calls, self.outputs), _casts_inputs=False)  # they have declared dtypes
         self._graph_layers = unique(node.target for node in self.nodes if isinstance(node.target, Layer))
         names = [layer.name for layer in self._graph_layers]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -233,7 +233,7 @@ class Model(Layer):
         """The graph of a functional model, the constructor's arguments of another, ready for JSON."""
         if self._arguments.get("inputs") is None:
             return super().get_config()
-        return {"name": self.name, "trainable": self.trainable, "dtype": self.dtype, **_graph_config(self)}
+        return {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy.name, **_graph_config(self)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:

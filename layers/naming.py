@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dtype_policy import set_dtype_policy
 from .serialization import snake_case
 
 _counts: dict[str, int] = {}
@@ -16,5 +17,6 @@ def automatic_name(cls: type) -> str:
 
 
 def clear_session() -> None:
-    """Start counting names anew."""
+    """Start counting names anew, and drop the dtype policy that was set."""
     _counts.clear()
+    set_dtype_policy(None)

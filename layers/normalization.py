@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from ..core import ShapeError, Tensor, config, ops
+from ..core import ShapeError, Tensor, Variable, config, ops
+from ..core.dtypes import FLOAT32, result_type
 from .checks import InputSpec
 from .layer import Layer
+
+
+def _in_single(inputs: Tensor) -> Tensor:
+    """Half precision as float32: squares and sums of it would overflow, or not be exact enough."""
+    return ops.cast(inputs, result_type(inputs.dtype, FLOAT32))
 
 
 class BatchNormalization(Layer):
@@ -22,6 +29,10 @@ class BatchNormalization(Layer):
         center: whether there is a beta.
         scale: whether there is a gamma.
         synchronized: accepted for Keras: there is one device, so the statistics are those of the whole batch.
+        renorm: correct the statistics of a batch by averages over batches, for small batches; Ioffe, "Batch
+            Renormalization" (2017).
+        renorm_clipping: limits of the correction y·r + d: a dict of "rmin", "rmax" and "dmax".
+        renorm_momentum: share of the old value in those averages.
     """
 
     supports_masking = True
@@ -42,36 +53,76 @@ class BatchNormalization(Layer):
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
         synchronized: bool = False,
+        renorm: bool = False,
+        renorm_clipping: dict[str, float] | None = None,
+        renorm_momentum: float = 0.99,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.axis, self.momentum, self.epsilon = axis, momentum, epsilon
         self.center, self.scale = center, scale
+        self.renorm, self.renorm_momentum = renorm, renorm_momentum
+        self.renorm_clipping = _clipping(renorm_clipping or {})
 
     def build(self, input_shape: Any) -> None:
         shape = (input_shape[self.axis],)
-        self.gamma = self.add_weight(shape, name="gamma") if self.scale else None
-        self.beta = self.add_weight(shape, name="beta") if self.center else None
-        self.moving_mean = self.add_weight(shape, trainable=False, name="moving_mean")
-        self.moving_variance = self.add_weight(shape, trainable=False, name="moving_variance")
+        exact: dict[str, Any] = {"autocast": False}  # in their own precision, whatever that of the inputs
+        self.gamma = self.add_weight(shape, name="gamma", **exact) if self.scale else None
+        self.beta = self.add_weight(shape, name="beta", **exact) if self.center else None
+        exact["trainable"] = False
+        self.moving_mean = self.add_weight(shape, name="moving_mean", **exact)
+        self.moving_variance = self.add_weight(shape, name="moving_variance", **exact)
+        if self.renorm:
+            root = ops.sqrt(self.moving_variance)
+            self.moving_stddev = self.add_weight(shape, root, name="moving_stddev", **exact)
+            self.renorm_mean = self.add_weight(shape, self.moving_mean_initializer, name="renorm_mean", **exact)
+            self.renorm_stddev = self.add_weight(shape, root, name="renorm_stddev", **exact)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: shape[0]})
 
     def call(self, inputs: Tensor, training: bool = False, mask: Any = None) -> Tensor:
+        return ops.cast(self._call(_in_single(inputs), training, mask), self.compute_dtype)
+
+    def _call(self, inputs: Tensor, training: bool, mask: Any) -> Tensor:
         if not (training and self.trainable):
             return self._normalized(inputs, self.moving_mean, self.moving_variance)
         axes = [axis for axis in range(inputs.ndim) if axis != self.axis % inputs.ndim]
+        if self.renorm:
+            moments = ops.moments(inputs, axes) if mask is None else self._masked_moments(inputs, axes, mask)
+            return self._renormalized(inputs, *moments)
         if mask is None:
             y, mean, variance = ops.standardize(inputs, axes, self.gamma, self.beta, self.epsilon)
         else:
             mean, variance = self._masked_moments(inputs, axes, mask)
             y = self._normalized(inputs, mean, variance)
-        for average, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            new = ops.stop_gradient(ops.reshape(new, average.shape))
-            average.assign(average * self.momentum + new * (1 - self.momentum))
+        self._average(self.moving_mean, mean, self.momentum)
+        self._average(self.moving_variance, variance, self.momentum)
         return y
+
+    @staticmethod
+    def _average(average: Variable, new: Tensor, momentum: float) -> None:
+        new = ops.stop_gradient(ops.reshape(new, average.shape))
+        average.assign(average * momentum + new * (1 - momentum))
 
     def _normalized(self, inputs: Tensor, mean: Any, variance: Any) -> Tensor:
         return ops.batch_normalization(inputs, mean, variance, self.axis, self.beta, self.gamma, self.epsilon)
+
+    def _renormalized(self, inputs: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """y·r + d, which is what the averages would give; r and d count as constants."""
+        deviation = ops.sqrt(variance + self.epsilon)
+        usual = ops.maximum(self.renorm_stddev, self.epsilon**0.5)
+        limits = self.renorm_clipping
+        r = ops.clip(deviation / usual, limits["rmin"], limits["rmax"])
+        d = ops.clip((mean - self.renorm_mean) / usual, -limits["dmax"], limits["dmax"])
+        r, d = ops.stop_gradient(r), ops.stop_gradient(d)
+        gamma, beta = self.gamma if self.scale else 1.0, self.beta if self.center else 0.0
+        offset = d * gamma + beta
+        y = ops.batch_normalization(inputs, mean, variance, self.axis, offset, r * gamma, self.epsilon)
+        self._average(self.renorm_mean, mean, self.renorm_momentum)
+        self._average(self.renorm_stddev, deviation, self.renorm_momentum)
+        self._average(self.moving_mean, mean, self.momentum)
+        self._average(self.moving_stddev, deviation, self.momentum)
+        self.moving_variance.assign(ops.relu(ops.square(self.moving_stddev) - self.epsilon))
+        return y
 
     @staticmethod
     def _masked_moments(inputs: Tensor, axes: list[int], mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,6 +133,17 @@ class BatchNormalization(Layer):
         mean = ops.sum(inputs * counts, axes, keepdims=True) / total
         variance = ops.sum(ops.square(inputs - mean) * counts, axes, keepdims=True) / total
         return ops.squeeze(mean, axes), ops.squeeze(variance, axes)
+
+
+def _clipping(given: dict[str, float]) -> dict[str, float]:
+    """Limits of a correction, all of them; ValueError for others."""
+    limits = {"rmin": 0.0, "rmax": math.inf, "dmax": math.inf} | given
+    if len(limits) > 3 or limits["rmin"] > limits["rmax"] or limits["dmax"] < 0:
+        raise ValueError(
+            f"BatchNormalization: renorm_clipping holds rmin <= rmax, and dmax >= 0; received {given}. Other keys "
+            "are unknown."
+        )
+    return limits
 
 
 class LayerNormalization(Layer):
@@ -113,6 +175,7 @@ class LayerNormalization(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.autocast = False
         self.axis = axis if isinstance(axis, int) else tuple(axis)
         self.epsilon, self.center, self.scale = epsilon, center, scale
 
@@ -129,7 +192,8 @@ class LayerNormalization(Layer):
     def call(self, inputs: Tensor) -> Tensor:
         gamma = ops.reshape(self.gamma, self._shape) if self.scale else None
         beta = ops.reshape(self.beta, self._shape) if self.center else None
-        return ops.layer_normalization(inputs, gamma, beta, self.axis, self.epsilon)
+        outputs = ops.layer_normalization(_in_single(inputs), gamma, beta, self.axis, self.epsilon)
+        return ops.cast(outputs, self.compute_dtype)
 
 
 class GroupNormalization(Layer):
@@ -163,6 +227,7 @@ class GroupNormalization(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.autocast = False
         self.groups, self.axis, self.epsilon = groups, axis, epsilon
         self.center, self.scale = center, scale
 
@@ -179,11 +244,12 @@ class GroupNormalization(Layer):
         axis, shape = self.axis % inputs.ndim, inputs.shape
         groups = (*shape[:axis], self._groups, shape[axis] // self._groups, *shape[axis + 1 :])
         axes = [i for i in range(1, len(groups)) if i != axis]
-        x = ops.layer_normalization(ops.reshape(inputs, groups), axis=axes, epsilon=self.epsilon)
+        x = ops.layer_normalization(ops.reshape(_in_single(inputs), groups), axis=axes, epsilon=self.epsilon)
         x = ops.reshape(x, shape)
         along = [n if i == axis else 1 for i, n in enumerate(shape)]
         x = x * ops.reshape(self.gamma, along) if self.scale else x
-        return x + ops.reshape(self.beta, along) if self.center else x
+        x = x + ops.reshape(self.beta, along) if self.center else x
+        return ops.cast(x, self.compute_dtype)
 
 
 class RMSNormalization(Layer):
@@ -209,7 +275,8 @@ class RMSNormalization(Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         scale = ops.reshape(self.scale, self._along)
-        return ops.rms_normalization(inputs, scale, self.axis, self.epsilon)
+        outputs = ops.rms_normalization(_in_single(inputs), scale, self.axis, self.epsilon)
+        return ops.cast(outputs, self.compute_dtype)
 
 
 class UnitNormalization(Layer):

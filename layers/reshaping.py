@@ -144,9 +144,12 @@ class Cropping1D(_Cropping):
 
 
 class Cropping2D(_Cropping):
-    """Without the margins of images, (N, H, W, C) -> (N, H', W', C)."""
+    """Without the margins of images, (N, H, W, C) -> (N, H', W', C); by default all of them stays."""
 
     rank = 2
+
+    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any):
+        super().__init__(cropping, data_format, **kwargs)
 
 
 class Cropping3D(_Cropping):

@@ -99,4 +99,4 @@ class Sequential(Model):
             return super().get_config()
         head = [self.inputs[0].node.target] if self._declared else []
         layers = serialize([*head, *self._stack])
-        return {"name": self.name, "trainable": self.trainable, "dtype": self.dtype, "layers": layers}
+        return {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy.name, "layers": layers}

@@ -24,6 +24,8 @@ __all__ = [
     "Serializable",
     "custom_object_scope",
     "deserialize",
+    "get_registered_name",
+    "get_registered_object",
     "register_serializable",
     "resolve",
     "serialize",
@@ -230,16 +232,28 @@ _READERS: dict[str, Callable[[dict], Any]] = {
 }
 
 
-def _look_up(name: Any, kind: str) -> Any:
-    for objects in reversed(_custom.stack):
+def get_registered_name(obj: Any) -> str:
+    """The name under which saved models know a class or function: ``package>name``, or its own if unknown."""
+    return _names.get(obj, obj.__name__)
+
+
+def get_registered_object(name: str, custom_objects: dict[str, Any] | None = None) -> Any:
+    """The class or function of a name, or None."""
+    for objects in [custom_objects or {}, *reversed(_custom.stack)]:
         for candidate in (name, str(name).rpartition(">")[2]):
             if candidate in objects:
                 return objects[candidate]
-    if isinstance(name, str):
-        if name not in _registry:
-            _import_home(name)
-        if name in _registry:
-            return _registry[name]
+    if not isinstance(name, str):
+        return None
+    if name not in _registry:
+        _import_home(name)
+    return _registry.get(name)
+
+
+def _look_up(name: Any, kind: str) -> Any:
+    found = get_registered_object(name)
+    if found is not None:
+        return found
     error = unknown(
         kind, name, [key for key, thing in _registry.items() if isinstance(thing, type) == (kind == "class")]
     )

@@ -6,7 +6,10 @@ import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..core import Variable, pytree
+import numpy as np
+
+from ..core import Graph, TraceError, Variable, pytree, trace
+from ..core.profile import count_activations, count_flops
 from .functional import Node
 from .layer import Layer
 
@@ -17,6 +20,7 @@ class _Row(NamedTuple):
     shape: Any
     layer: Layer | None
     sources: str
+    path: str  # of the layer while the model is called
 
 
 def print_summary(
@@ -26,14 +30,20 @@ def print_summary(
     expand_nested: bool = False,
     show_trainable: bool = False,
 ) -> None:
-    """Print a model's layers, output shapes and numbers of parameters, line by line with ``print_fn``."""
-    rows = _rows(model, expand_nested)
-    headers = ["Layer (type)", "Output Shape", "Param #"]
+    """Print a model's layers, output shapes and numbers of parameters, line by line with ``print_fn``.
+
+    Where the shapes of the inputs are known, also the FLOPs for one example: those of products and convolutions.
+    """
+    rows = _rows(model, expand_nested, model.name)
+    graph = _inference(model)
+    flops = {} if graph is None else count_flops(graph)
+    headers = ["Layer (type)", "Output Shape", "Param #", *["FLOPs"] * (graph is not None)]
     pairs = itertools.pairwise(model.nodes)
     branched = any(len(n.inputs) != 1 or n.inputs[0] is not before.outputs for before, n in pairs)
     headers += ["Connected to"] * branched + ["Trainable"] * show_trainable
     seen: set[int] = set()
-    table = [_cells(row, seen, branched, show_trainable) for row in rows]
+    counts = None if graph is None else flops
+    table = [_cells(row, seen, counts, branched, show_trainable) for row in rows]
     emit = print_fn or print
     emit(f'Model: "{model.name}"')
     for line in _draw([headers, *table], line_length):
@@ -42,20 +52,48 @@ def print_summary(
     fixed = [weight for weight in weights if weight not in set(trained)]
     for title, group in (("Total", weights), ("Trainable", trained), ("Non-trainable", fixed)):
         emit(f" {title} params: {_size(group)}")
+    if graph is not None:
+        emit(f" For one example: {_short(sum(flops.values()))}FLOPs, activations of {_bytes(count_activations(graph))}")
 
 
-def _cells(row: _Row, seen: set[int], branched: bool, show_trainable: bool) -> list[str]:
-    """The texts of a row; the parameters of a shared layer are counted where it comes first."""
-    count = 0
+def _inference(model: Any) -> Graph | None:
+    """The graph of the model on one example; None where shapes are not known, or it cannot be called so."""
+    given = getattr(model, "_input_specs", None) if model.inputs is None else model._input_tree
+    specs = [_spec(leaf) for leaf in pytree.flatten(given)]
+    if not specs or any(None in shape[1:] for shape, _ in specs):
+        return None
+    examples = [np.broadcast_to(np.zeros((), dtype), (1, *shape[1:])) for shape, dtype in specs]
+    tree = pytree.unflatten(given, examples)
+    try:
+        return trace(lambda inputs: model(inputs, training=False), tree)
+    except (TraceError, ValueError):  # ShapeError among them, where one example is not enough
+        return None
+
+
+def _spec(leaf: Any) -> tuple[tuple, Any]:
+    """Shape and dtype of a symbolic input, or of a text such as "float32:32,10"."""
+    if not isinstance(leaf, str):
+        return leaf.shape, leaf.dtype
+    dtype, _, shape = leaf.partition(":")
+    return tuple(int(extent) for extent in shape.split(",") if extent), dtype
+
+
+def _cells(row: _Row, seen: set[int], flops: dict[str, int] | None, branched: bool, show_trainable: bool) -> list[str]:
+    """The texts of a row; what a shared layer has and does is counted where it comes first."""
+    count = work = 0
     if row.layer is not None and id(row.layer) not in seen:
         seen.add(id(row.layer))
         count = sum(weight.size for weight in row.layer.weights)
+        inside = [path for path in flops or () if path == row.path or path.startswith(f"{row.path}/")]
+        work = sum(flops[path] for path in inside)
     unbuilt = row.layer is not None and not row.layer.built
     cells = [
         f"{row.name} ({row.kind})",
         "?" if row.shape is None else str(row.shape),
         "? (not built)" if unbuilt else f"{count:,}",
     ]
+    if flops is not None:
+        cells.append(f"{work:,}")
     if branched:
         cells.append(row.sources or "-")
     if show_trainable:
@@ -63,12 +101,13 @@ def _cells(row: _Row, seen: set[int], branched: bool, show_trainable: bool) -> l
     return cells
 
 
-def _rows(model: Any, expand_nested: bool, indent: str = "") -> list[_Row]:
+def _rows(model: Any, expand_nested: bool, path: str, indent: str = "") -> list[_Row]:
     rows = []
     for row in [_node_row(node) for node in model.nodes] or [_layer_row(layer) for layer in model.layers]:
-        rows.append(row._replace(name=indent + row.name))
+        row = row._replace(name=indent + row.name, path=f"{path}/{row.name}")
+        rows.append(row)
         if expand_nested and hasattr(row.layer, "nodes"):
-            rows.extend(_rows(row.layer, True, f"{indent}  └ "))
+            rows.extend(_rows(row.layer, True, row.path, f"{indent}  └ "))
     return rows
 
 
@@ -77,12 +116,12 @@ def _node_row(node: Node) -> _Row:
     layer = node.target if isinstance(node.target, Layer) else None
     kind = type(layer).__name__ if layer else "op"
     shape = pytree.map(lambda leaf: leaf.shape, node.outputs)
-    return _Row(_name(node.target), kind, shape, layer, sources)
+    return _Row(_name(node.target), kind, shape, layer, sources, "")
 
 
 def _layer_row(layer: Layer) -> _Row:
     shape = pytree.map(lambda leaf: leaf.shape, layer.output) if len(layer._nodes) == 1 else layer._made
-    return _Row(layer.name, type(layer).__name__, shape, layer, "")
+    return _Row(layer.name, type(layer).__name__, shape, layer, "", "")
 
 
 def _name(target: Any) -> str:
@@ -118,9 +157,22 @@ def _draw(table: list[list[str]], line_length: int | None) -> list[str]:
 
 
 def _size(weights: list[Variable]) -> str:
-    size = float(sum(weight.size * weight.dtype.itemsize for weight in weights))
+    size = sum(weight.size * weight.dtype.itemsize for weight in weights)
+    return f"{sum(weight.size for weight in weights):,} ({_bytes(size)})"
+
+
+def _bytes(size: float) -> str:
     units = ["B", "KB", "MB", "GB"]
     while size >= 1024 and len(units) > 1:
         size /= 1024
         units.pop(0)
-    return f"{sum(weight.size for weight in weights):,} ({size:.2f} {units[0]})"
+    return f"{size:.2f} {units[0]}"
+
+
+def _short(count: float) -> str:
+    """A number with three digits and the prefix for thousands, millions, ..."""
+    prefixes = ["", "k", "M", "G", "T"]
+    while count >= 1000 and len(prefixes) > 1:
+        count /= 1000
+        prefixes.pop(0)
+    return f"{count:.3g} {prefixes[0]}"

@@ -35,6 +35,7 @@ class TextVectorization(Lookup):
         pad_to_max_tokens: whether vectors have max_tokens entries, however many tokens there are.
         vocabulary: a list of strings, or the path of a file with one in a line.
         idf_weights: one for each token, for "tf_idf".
+        encoding: of a vocabulary file, and of bytes among the texts.
 
     >>> layer = TextVectorization(output_sequence_length=4)
     >>> layer.adapt(["The cat sat.", "The dog!"])
@@ -57,9 +58,11 @@ class TextVectorization(Lookup):
         pad_to_max_tokens: bool = False,
         vocabulary: Any = None,
         idf_weights: Any = None,
+        encoding: str = "utf-8",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.encoding = encoding
         self.standardize = _choose("standardize", standardize, _STANDARDS, lambda text: text)
         self.split = _choose("split", split, _SPLITS, lambda text: [text])
         self.ngrams = tuple(range(1, ngrams + 1)) if isinstance(ngrams, int) else tuple(ngrams or (1,))
@@ -71,7 +74,7 @@ class TextVectorization(Lookup):
         self._configure(special, vocabulary, output_mode, False, limits)
 
     def _documents(self, batch: Any) -> list[list[str]]:
-        texts = [str(text) for text in np.asarray(batch).ravel()]
+        texts = [t.decode(self.encoding) if isinstance(t, bytes) else str(t) for t in np.asarray(batch).ravel()]
         words = [self.split(self.standardize(text)) for text in texts]
         if self.ngrams == (1,):
             return words

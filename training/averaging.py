@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -146,3 +147,50 @@ class ModelEMA(Callback):
     def on_train_end(self, logs: Any = None) -> None:
         self.model.set_weights(self.averages)
         self.averages = None
+
+
+class Lookahead(Callback):
+    """Every few batches moves slow weights a part of the way to the trained ones, and goes on from there.
+
+    Zhang, Lucas, Hinton and Ba, "Lookahead Optimizer: k steps forward, 1 step back" (2019). The moving statistics
+    of batch normalization are treated like the weights. Training ends with the slow weights.
+
+    Args:
+        slow_step_size: the part of the way, from 0 to 1, or a function that gives it for the number of batches done.
+        sync_period: batches between two such moves.
+        start: batches to wait until the slow weights are taken.
+    """
+
+    state_names = ("slow", "steps")
+
+    def __init__(self, slow_step_size: float | Callable[[int], float] = 0.5, sync_period: int = 5, start: int = 0):
+        if sync_period < 1 or start < 0 or (not callable(slow_step_size) and not 0 < slow_step_size <= 1):
+            raise ValueError(
+                "Expected slow_step_size in (0, 1], sync_period >= 1 and start >= 0; received "
+                f"{slow_step_size}, {sync_period}, {start}."
+            )
+        self.slow_step_size, self.sync_period, self.start = slow_step_size, sync_period, start
+        self.slow: list[np.ndarray] | None = None
+        self.steps = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.slow, self.steps = None, 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self.steps == self.start and self.slow is None:
+            self.slow = self.model.get_weights()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps += 1
+        if self.slow is None or (self.steps - self.start) % self.sync_period:
+            return
+        share = self.slow_step_size(self.steps) if callable(self.slow_step_size) else self.slow_step_size
+        self.slow = [
+            (slow + share * (fast - slow)).astype(slow.dtype)
+            for slow, fast in zip(self.slow, self.model.get_weights(), strict=True)
+        ]
+        self.model.set_weights(self.slow)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.slow is not None:
+            self.model.set_weights(self.slow)

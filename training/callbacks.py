@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from . import saving
-from .averaging import ModelEMA, StochasticWeightAveraging, SwapEMAWeights
+from .averaging import Lookahead, ModelEMA, StochasticWeightAveraging, SwapEMAWeights
 from .callback import HOOKS, Callback
-from .monitoring import GradientStatistics, TensorBoard, TimeLimit
+from .monitoring import GradientStatistics, Profiler, RemoteMonitor, TensorBoard, TimeLimit
 from .progress import ProgressBar
 
 ProgbarLogger = ProgressBar  # the name that Keras gives it
@@ -32,12 +32,15 @@ __all__ = [
     "History",
     "LambdaCallback",
     "LearningRateScheduler",
+    "Lookahead",
     "ModelCheckpoint",
     "ModelEMA",
     "MonitorCallback",
+    "Profiler",
     "ProgbarLogger",
     "ProgressBar",
     "ReduceLROnPlateau",
+    "RemoteMonitor",
     "StochasticWeightAveraging",
     "SwapEMAWeights",
     "TensorBoard",
@@ -133,7 +136,24 @@ class History(Callback):
 class LambdaCallback(Callback):
     """A callback of functions: ``LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))``."""
 
-    def __init__(self, **hooks: Callable):
+    def __init__(
+        self,
+        on_epoch_begin: Callable | None = None,
+        on_epoch_end: Callable | None = None,
+        on_train_begin: Callable | None = None,
+        on_train_end: Callable | None = None,
+        on_train_batch_begin: Callable | None = None,
+        on_train_batch_end: Callable | None = None,
+        **hooks: Callable,
+    ):
+        hooks |= {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+        }
         for name, function in hooks.items():
             if not hasattr(Callback, name):
                 raise TypeError(f"LambdaCallback has no hook {name!r}; the hooks are {', '.join(HOOKS)}.")

@@ -30,6 +30,7 @@ class Feed:
     and runs on through the data, starting over where they end.
 
     Attributes:
+        rest: samples in a last batch that is smaller than the others; 0 where there is none, or it is not known.
         samples: how many samples the current epoch has given so far.
         exhausted: true once the data ended before an epoch had its batches, and cannot be started anew.
     """
@@ -41,6 +42,7 @@ class Feed:
         class_weight: dict | None = None,
         one_way: bool = False,
     ):
+        self.rest = 0
         self.samples = 0
         self.exhausted = False
         self._check_targets: Callable[[Any, int], None] | None = None
@@ -177,6 +179,7 @@ class ArrayFeed(Feed):
         self._batch_size = _checked_batch_size(batch_size)
         self._seed = seed
         super().__init__(self._batches(), **options)
+        self.rest = batch_length(arrays) % self._batch_size
 
     def _batches(self) -> Dataset:
         samples = Dataset.from_arrays(self.arrays)

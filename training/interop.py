@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from typing import Any
 
 import numpy as np
 
 from ..core import Variable
-from .keras_files import keras_weights, read_keras_h5
+from ..core.dtypes import BFLOAT16, is_floating
+from .keras_files import is_keras_file, keras_weights, read_keras_h5
 from .saving import SavedFileError, from_safetensors, naming
 from .torch_files import read_torch
 
@@ -41,7 +41,7 @@ def read_safetensors(path: Any) -> dict[str, np.ndarray]:
     if path.endswith(".json"):
         return _read_shards(path)
     with open(path, "rb") as file:
-        return from_safetensors(path, file.read())[0]
+        return _in_single(from_safetensors(path, file.read())[0])
 
 
 def _read_shards(path: str) -> dict[str, np.ndarray]:
@@ -69,7 +69,7 @@ def read_foreign(model: Any, targets: dict[str, Variable], path: str) -> tuple[d
 
     Returns the arrays by name and the order in which they were written, as far as it is known.
     """
-    if _is_keras(path):
+    if is_keras_file(path):
         found, surplus = keras_weights(model, path)
         arrays = {name: found[weight] for name, weight in targets.items() if weight in found}
         arrays.update(surplus)
@@ -87,21 +87,13 @@ def read_foreign(model: Any, targets: dict[str, Variable], path: str) -> tuple[d
                 "torch.save() its state_dict() again."
             )
         arrays, order = from_safetensors(path, data)
+        arrays = _in_single(arrays)
     return _cast(targets, _from_torch(targets, arrays)), order
 
 
 def _is_zip(path: str) -> bool:
     with open(path, "rb") as file:
         return file.read(2) == b"PK"
-
-
-def _is_keras(path: str) -> bool:
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if start != b"PK\3\4":
-        return start == b"\x89HDF"
-    with naming(path), zipfile.ZipFile(path) as archive:
-        return "model.weights.h5" in archive.namelist()
 
 
 def _from_torch(targets: dict[str, Variable], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -129,11 +121,16 @@ def _channels_last(kernel: np.ndarray, target: Variable) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(kernel, (1, 0), (-2, -1)))
 
 
+def _in_single(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """bfloat16 as float32, which holds each of its numbers and which everybody can compute with."""
+    return {name: a.astype(np.float32) if a.dtype == BFLOAT16 else a for name, a in arrays.items()}
+
+
 def _cast(targets: dict[str, Variable], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Floats in the precision of the model; other dtypes have to agree."""
     return {
         name: array.astype(targets[name].dtype)
-        if name in targets and array.dtype.kind == "f" == targets[name].dtype.kind
+        if name in targets and is_floating(array.dtype) and is_floating(targets[name].dtype)
         else array
         for name, array in arrays.items()
     }

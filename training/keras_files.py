@@ -8,7 +8,10 @@ names for a model of ours.
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
+import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,6 +35,94 @@ def read_keras_h5(path: Any) -> dict[str, np.ndarray]:
         SavedFileError: the file is damaged, or points to data outside of itself.
     """
     return _read(os.fspath(path))[0]
+
+
+# What Keras calls the weights of its layers, in the order in which it numbers them.
+_ROLES = {
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "conv2d": ("kernel", "bias"),
+    "dense": ("kernel", "bias"),
+    "depthwise_conv2d": ("kernel", "bias"),
+    "layer_normalization": ("gamma", "beta"),
+    "layer_scale": ("gamma",),
+    "normalization": ("mean", "variance", "count"),
+    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
+}
+
+
+def read_keras_layers(path: Any) -> dict[str, np.ndarray]:
+    """Return the weights in a Keras file of a functional model by layer and role: "block1_conv1/kernel".
+
+    Layers without a name of their own are numbered by class from 0 on ("conv2d_0"), whatever number the process that
+    made them gave them. The layers may be those of :mod:`keras.applications`.
+
+    Raises:
+        SavedFileError: the file is damaged, is of a Keras that did not write names, or has other layers.
+    """
+    path = os.fspath(path)
+    arrays, names = _read(path)
+    result = {}
+    for key, array in arrays.items():
+        place, numbered, number = key.rpartition("/vars/")
+        if not numbered:
+            layer, _, role = key.rpartition("/")
+            lone = role == "depthwise_kernel" and f"{layer}/pointwise_kernel" not in arrays  # as of Keras 2
+            result[f"{layer.rpartition('/')[2]}/{'kernel' if lone else role}"] = array
+            continue
+        kind = re.sub(r"_\d+$", "", place.rpartition("/")[2])
+        if place not in names or kind not in _ROLES:
+            problem = f"no name for {place}" if place not in names else f"a layer of class {kind}"
+            raise SavedFileError(f"{path} has {problem}; expected a model of keras.applications, saved by Keras ≥ 3.7.")
+        count = sum(f"{place}/vars/{i}" in arrays for i in range(len(_ROLES[kind])))
+        roles = _ROLES[kind][-count:] if kind == "batch_normalization" else _ROLES[kind][:count]
+        result[f"{names[place]}/{roles[int(number)]}"] = array
+    return _numbered_from_zero(result)
+
+
+def _numbered_from_zero(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Keras goes on counting from model to model: "conv2d_94" may be the first."""
+    unnamed: dict[str, set[int]] = {}
+    for key in arrays:
+        match = re.fullmatch(r"(.+?)(?:_(\d+))?/.*", key)
+        if match and match[1] in _ROLES:
+            unnamed.setdefault(match[1], set()).add(int(match[2] or 0))
+    renamed = {
+        f"{kind}_{number}" if number else kind: f"{kind}_{rank}"
+        for kind, numbers in unnamed.items()
+        for rank, number in enumerate(sorted(numbers))
+    }
+    split = ((*key.rpartition("/"), array) for key, array in arrays.items())
+    return {f"{renamed.get(layer, layer)}/{role}": array for layer, _, role, array in split}
+
+
+def read_keras_config(path: Any) -> dict[str, Any]:
+    """Return what a Keras file says of its model, or {} for one of weights alone.
+
+    Raises:
+        SavedFileError: the file is damaged.
+    """
+    import h5py
+
+    path = os.fspath(path)
+    with open(path, "rb") as file:
+        is_archive = file.read(2) == b"PK"
+    with naming(path):
+        if is_archive:
+            with open_archive(path) as archive:
+                return json.loads(archive.read("config.json"))["config"]
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model_config")
+            return json.loads(text)["config"] if text is not None else {}
+
+
+def is_keras_file(path: str) -> bool:
+    """Whether a file is one that Keras writes, by how it begins and what is in it."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start != b"PK\3\4":
+        return start == b"\x89HDF"
+    with naming(path), zipfile.ZipFile(path) as archive:
+        return _MEMBER in archive.namelist()
 
 
 def _read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import core
 from ..core import Tensor, ops, pytree
+from ..core.dtypes import is_floating
 from ..core.errors import ShapeError, unknown
 from ..layers.masks import get_mask
 from ..layers.serialization import Serializable, snake_case
@@ -31,13 +32,13 @@ def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tens
 
 def as_float(value: Any) -> Tensor:
     value = core.tensor(value)
-    return value if value.dtype.kind == "f" else ops.cast(value, core.config.floatx())
+    return value if is_floating(value.dtype) else ops.cast(value, core.config.floatx())
 
 
 def as_pair(y_true: Any, y_pred: Any, loss: str) -> tuple[Tensor, Tensor]:
     """Targets and predictions as floats of one shape, or a ShapeError with the likely fix."""
     y_pred, y_true = as_float(y_pred), core.tensor(y_true)
-    integers = y_true.dtype.kind != "f"
+    integers = not is_floating(y_true.dtype)
     y_true, y_pred = squeeze_or_expand_to_same_rank(ops.cast(y_true, y_pred.dtype), y_pred)
     if y_true.shape != y_pred.shape and y_true.ndim and y_pred.ndim:
         raise ShapeError(_mismatch(loss, y_true.shape, y_pred.shape, integers))

@@ -228,7 +228,12 @@ def categorical_focal_crossentropy(
 
 
 def sparse_categorical_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+    y_true: Any,
+    y_pred: Any,
+    from_logits: bool = False,
+    ignore_class: int | None = None,
+    axis: int = -1,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """-log(y_pred) at the class that ``y_true`` names: labels (B, ...) and output (B, ..., C) -> (B, ...).
 
@@ -237,6 +242,8 @@ def sparse_categorical_crossentropy(
         y_pred: probabilities (normalised here), or with ``from_logits`` any real numbers.
         ignore_class: a label (-1 or 255, say) whose loss is 0; :class:`SparseCategoricalCrossentropy` leaves
             it out of the mean as well.
+        label_smoothing: this share of the target goes to all classes alike, as in :func:`categorical_crossentropy`.
+            Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2016).
 
     >>> sparse_categorical_crossentropy([1], [[0.5, 0.5]]).numpy().round(4)
     array([0.6931], dtype=float32)
@@ -252,6 +259,10 @@ def sparse_categorical_crossentropy(
     if not core.is_symbolic(labels):
         check_labels(labels, classes)
     losses = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits, axis)
+    if label_smoothing:
+        even = ops.ones_like(y_pred) / classes
+        to_all = ops.categorical_crossentropy(even, y_pred, from_logits, axis)
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * to_all
     if core.is_symbolic(labels):
         losses = ops.where(ops.logical_and(labels >= 0, labels < classes), losses, float("nan"))
     return losses if counted is None else ops.where(counted, losses, 0.0)

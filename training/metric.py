@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Tensor, Variable, config, ops, pytree, tensor
+from ..core.dtypes import is_floating
 from ..layers.masks import get_mask
 from ..layers.serialization import Serializable, snake_case
 from .loss import apply_mask, constructor_with_options, squeeze_or_expand_to_same_rank
@@ -60,7 +61,7 @@ class Metric(Serializable, namespace="metrics"):
         value = value(shape) if callable(value) else value
         name = name or "variable"
         initial = np.broadcast_to(np.asarray(value), tuple(shape))
-        variable = Variable(initial, dtype or self.dtype, trainable=False, name=name)
+        variable = Variable(initial, dtype or self.dtype, trainable=False, name=name, autocast=False)
         variable.path = f"{self.name}/{name}"
         self._variables.append(variable)
         return variable
@@ -123,7 +124,7 @@ class Metric(Serializable, namespace="metrics"):
 def samplewise(values: Any, sample_weight: Any, reduce: Callable) -> tuple[Tensor, Tensor | None]:
     """Reduce weighted values (B, ...), and the weights, to one per sample: (B,); scalars stay scalars."""
     values = tensor(values)
-    values = values if values.dtype.kind == "f" else ops.cast(values, config.floatx())
+    values = values if is_floating(values.dtype) else ops.cast(values, config.floatx())
     if sample_weight is not None:
         weights = ops.cast(sample_weight, values.dtype)
         values, weights = squeeze_or_expand_to_same_rank(values, weights)

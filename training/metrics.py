@@ -35,6 +35,7 @@ from .confusion_metrics import (
     TrueNegatives,
     TruePositives,
 )
+from .detection_metrics import DetectionMeanAveragePrecision
 from .forecast_metrics import (
     ContinuousRankedProbabilityScore,
     MeanAbsoluteScaledError,
@@ -358,6 +359,7 @@ _CLASSES = [
     ConfusionMatrix,
     ContinuousRankedProbabilityScore,
     CosineSimilarity,
+    DetectionMeanAveragePrecision,
     F1Score,
     FBetaScore,
     FalseNegatives,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 
 from .. import layers
-from ..core import config, pytree, trace
-from ..layers.serialization import register_serializable
+from ..core import Graph, config, pytree, trace
+from ..layers.serialization import deserialize, register_serializable, serialize
 from . import saving
 from .trainer import Trainer
 
@@ -43,12 +44,16 @@ class Model(Trainer, layers.Model):
 
     def build_as_before(self, specs: Any) -> None:
         """Create the weights as another model did whose ``_input_specs`` these are; nothing is computed."""
+        self._trace(specs)
+
+    def _trace(self, specs: Any) -> Graph:
+        """The graph of an inference on inputs of these specs."""
 
         def stand_in(spec: str) -> np.ndarray:
             dtype, _, shape = spec.partition(":")
             return np.broadcast_to(np.zeros((), dtype), [int(extent) for extent in shape.split(",")])
 
-        trace(self, pytree.map(stand_in, specs), training=False)
+        return trace(self, pytree.map(stand_in, specs), training=False)
 
     def save(self, filepath: Any, overwrite: bool = True, include_optimizer: bool = True) -> None:
         """Save architecture, weights and optimizer to one file, for :func:`load_model`.
@@ -56,6 +61,13 @@ class Model(Trainer, layers.Model):
         A crash while saving leaves the old file or the new one, never half of one.
         """
         saving.save_model(self, filepath, overwrite, include_optimizer)
+
+    def to_json(self, **options: Any) -> str:
+        """The architecture as JSON, without weights, for :func:`tenzoo.models.model_from_json`.
+
+        ``options`` are those of :func:`json.dumps`.
+        """
+        return json.dumps(serialize(self), **options)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Save the weights to a safetensors file."""
@@ -81,3 +93,26 @@ class Sequential(Model, layers.Sequential):
     >>> model.predict([[0.0, 1.0, 2.0]], verbose=0).shape
     (1, 1)
     """
+
+
+def model_from_json(json_string: str, custom_objects: dict[str, Any] | None = None) -> Any:
+    """A model with new weights from what :meth:`Model.to_json` returned; nothing of the text is executed.
+
+    Args:
+        custom_objects: your own classes and functions by name, unless they are registered.
+
+    Raises:
+        ValueError: the text is no JSON of a model, or names an unknown class.
+
+    >>> model = Sequential([layers.Input((3,)), layers.Dense(2)])
+    >>> model_from_json(model.to_json()).output_shape
+    (None, 2)
+    """
+    try:
+        config = json.loads(json_string)
+    except RecursionError:
+        raise ValueError("The JSON is nested too deeply for a model.") from None
+    model = deserialize(config, custom_objects)
+    if not isinstance(model, layers.Model):
+        raise ValueError(f"Expected the JSON of a model; received that of {model!r:.80}.")
+    return model

@@ -7,11 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor, pytree, wrap
+from ..core import Tensor, ops, pytree, wrap
+from ..core.dtypes import HALVES
 from ..core.errors import unknown
+from ..layers.masks import get_mask, set_mask
 from . import losses as losses_module
 from . import metrics as metrics_module
 from .data import batch_length
+
+
+def _in_single(output: Any) -> Any:
+    """Predictions of half precision in float32, so that metrics add no rounding of their own."""
+    if output.dtype not in HALVES:
+        return output
+    single = ops.cast(output, "float32")
+    set_mask(single, get_mask(output))
+    return single
 
 
 class Head:
@@ -70,6 +81,11 @@ class Objectives:
             shapes = target.shape, output.shape
             head.loss = losses_module.resolve(loss, *shapes)
             head.weight = _only(weight)
+            if isinstance(head.weight, (str, list, tuple, dict)):
+                raise ValueError(
+                    f"loss_weights are numbers, one for each output; received {head.weight!r}. After the loss, "
+                    "compile() takes loss_weights and then metrics: name them."
+                )
             head.metrics = [metrics_module.resolve(m, *shapes) for m in pytree.flatten(metrics)]
             head.weighted_metrics = [metrics_module.resolve(m, *shapes) for m in pytree.flatten(weighted)]
         with_loss = [head for head in heads if head.loss is not None]
@@ -126,6 +142,7 @@ class Objectives:
     def update_metrics(self, y: Any, y_pred: Any, sample_weight: Any) -> None:
         """Add a batch to the metrics."""
         for head, target, output, weights in self._rows(y, y_pred, sample_weight):
+            output = _in_single(output)
             for metric in head.metrics:
                 metric.update_state(target, output)
             for metric in head.weighted_metrics:

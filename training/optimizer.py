@@ -186,7 +186,20 @@ class Optimizer(Serializable, namespace="optimizers"):
         if self.gradient_accumulation_steps:
             sums = self.add_optimizer_variables(variables, "gradient_accumulator")
             self._accumulated = dict(zip(variables, sums))
+        self._check_multipliers()
         self.built = True
+
+    def _check_multipliers(self) -> None:
+        paths = [variable.path for variable in self._trainable_variables]
+        idle = [
+            pattern for pattern in self.learning_rate_multipliers if not any(re.search(pattern, path) for path in paths)
+        ]
+        if idle:
+            warnings.warn(
+                f"learning_rate_multipliers: {', '.join(map(repr, idle))} is found in the path of no variable, so it "
+                f"does nothing. Paths look like {paths[0]!r}. In a model that was loaded, layers may have new names.",
+                stacklevel=3,
+            )
 
     def _get_variable_index(self, variable: Variable) -> int:
         return next(i for i, known in enumerate(self._trainable_variables) if known is variable)

@@ -12,6 +12,7 @@ from ..core import Tensor, Variable, ops
 from ..layers import serialization
 from ..layers.serialization import deserialize, serialize, snake_case
 from .loss_scaling import LossScaleOptimizer
+from .multi_optimizer import MultiOptimizer, OptimizerMap
 from .optimizer import Optimizer
 
 
@@ -549,6 +550,7 @@ _CLASSES = [
     Muon,
     ScheduleFreeAdamW,
     LossScaleOptimizer,
+    MultiOptimizer,
 ]
 _KNOWN = {name.lower(): cls for cls in _CLASSES for name in (cls.__name__, snake_case(cls.__name__))}
 
@@ -568,4 +570,4 @@ def get(identifier: Any) -> Optimizer:
     return identifier
 
 
-__all__ = ["Optimizer", *(cls.__name__ for cls in _CLASSES), "deserialize", "get", "serialize"]
+__all__ = ["Optimizer", "OptimizerMap", *(cls.__name__ for cls in _CLASSES), "deserialize", "get", "serialize"]

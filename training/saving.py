@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core import Tensor, Variable
+from ..core.dtypes import BFLOAT16
 from ..core.errors import unknown
 from ..core.files import write_atomically
 from ..layers.layer import blank_weights
@@ -197,6 +198,8 @@ def _assign(path: str, targets: dict[str, Variable], arrays: dict, order: list[s
     fitting = {}
     for name in targets.keys() & arrays.keys():
         target, array = targets[name], arrays[name]
+        if array.dtype == BFLOAT16 and target.dtype == np.float32:
+            array = array.astype(np.float32)  # which holds each of its numbers
         if (target.shape, target.dtype) == (array.shape, array.dtype):
             fitting[name] = array
         else:
@@ -360,10 +363,7 @@ def _to_safetensors(named: dict[str, Any]) -> bytes:
 
 
 def from_safetensors(path: str, data: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the arrays by name, and their names in the order in which they were written, if it is known.
-
-    bfloat16 becomes float32.
-    """
+    """Return the arrays by name, and their names in the order in which they were written, if it is known."""
     from safetensors import deserialize as parse
 
     length = int.from_bytes(data[:8], "little")
@@ -390,7 +390,7 @@ def from_bfloat16(data: bytes) -> np.ndarray:
 
 def _array(name: str, part: dict[str, Any]) -> np.ndarray:
     if part["dtype"] == "BF16":
-        values = from_bfloat16(part["data"])
+        values = np.frombuffer(part["data"], BFLOAT16)
     elif part["dtype"] in _DTYPES:
         values = np.frombuffer(part["data"], _DTYPES[part["dtype"]])
     else:

@@ -22,8 +22,10 @@ from .data import (
     make_feed,
     split_for_validation,
 )
+from .loss_scaling import LossScaleOptimizer
 from .objectives import Objectives
 from .run import Run
+from .several_steps import TooMuchStateError, looped, run_group
 from .utils import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 
@@ -71,14 +73,16 @@ class Trainer:
                 dict. "accuracy" and "crossentropy" are the binary, categorical or sparse form by the shapes.
             weighted_metrics: metrics that count samples by their weight.
             run_eagerly: run steps op by op, for debugging.
-            steps_per_execution: batches between two calls of the callbacks' batch hooks.
+            steps_per_execution: batches between two calls of the callbacks' batch hooks. Steps of small models,
+                whose calls cost as much as what they compute, then run in one compiled loop.
             jit_compile: "auto" or True: compile steps unless ``run_eagerly``; False: never.
-            auto_scale_loss: let a float16 model scale its loss against underflow.
+            auto_scale_loss: under the policy "mixed_float16", put the optimizer into a
+                :class:`LossScaleOptimizer`, so that small gradients do not become 0.
         """
         if steps_per_execution < 1:
             raise ValueError(f"steps_per_execution must be at least 1; received {steps_per_execution}.")
         arguments = {
-            "optimizer": optimizers.get(optimizer),
+            "optimizer": self._scaling(optimizers.get(optimizer), auto_scale_loss),
             "loss": loss,
             "loss_weights": loss_weights,
             "metrics": metrics,
@@ -99,6 +103,13 @@ class Trainer:
         self._loss_tracker = metrics_module.Mean(name="loss")
         self.stop_training = False
         self.compiled = True
+
+    def _scaling(self, optimizer: Any, auto_scale_loss: bool) -> Any:
+        """The optimizer, made to scale the loss where half precision needs that."""
+        wanted = auto_scale_loss and self.dtype_policy.name == "mixed_float16"
+        if not wanted or isinstance(optimizer, LossScaleOptimizer):
+            return optimizer
+        return LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
 
     # One step
 
@@ -264,7 +275,8 @@ class Trainer:
         run.callbacks = self._callbacks(callbacks, verbose, feed, epochs, add_history=True)
         self._run = run
         self.stop_training = False
-        train_step, test_step = self._executable(self.train_step), self._executable(self.test_step)
+        train_step = self._executable(self.train_step, feed.rest)
+        test_step = self._executable(self.test_step, 0 if validation is None else validation.rest)
         try:
             run.callbacks.on_train_begin()
             while run.epoch < epochs and not self.stop_training:
@@ -291,8 +303,7 @@ class Trainer:
         run.settle()
         for group in chunks(run.feed.steps_of(run.step), self.steps_per_execution):
             run.callbacks.on_train_batch_begin(run.step)
-            for batch in group:
-                logs = train_step(batch)
+            logs = run_group(train_step, group, self.steps_per_execution)
             run.step += len(group)
             run.logs = as_floats(logs)
             run.note_loss()
@@ -319,7 +330,7 @@ class Trainer:
         self._prepare(feed, training=False)
         hooks = self._callbacks(callbacks, verbose, feed)
         try:
-            logs = self._test_epoch(feed, self._executable(self.test_step), hooks)
+            logs = self._test_epoch(feed, self._executable(self.test_step, feed.rest), hooks)
         finally:
             hooks.close()
         return logs if return_dict else as_list(logs)
@@ -331,8 +342,7 @@ class Trainer:
         step = 0
         for group in chunks(feed.steps_of(), self.steps_per_execution):
             callbacks.on_test_batch_begin(step)
-            for batch in group:
-                results = test_step(batch)
+            results = run_group(test_step, group, self.steps_per_execution)
             step += len(group)
             logs = as_floats(results)
             callbacks.on_test_batch_end(step - 1, logs)
@@ -352,7 +362,7 @@ class Trainer:
         feed = make_feed(x, batch_size=batch_size, steps=steps)
         self._build_layers(feed.example()[0])
         hooks = self._callbacks(callbacks, verbose, feed)
-        predict_step = self._executable(self.predict_step)
+        predict_step = self._executable(self.predict_step, feed.rest)
         batches: list = []
         try:
             hooks.on_predict_begin()
@@ -399,11 +409,12 @@ class Trainer:
 
     # What comes before the first step
 
-    def _executable(self, step: Callable) -> Callable:
+    def _executable(self, step: Callable, rest: int = 0) -> Callable:
         """Return the function that loops call for each batch: the step itself, or compiled as a whole.
 
         A step is a function of its batch and of the variables it reads, all of which exist by now. Batches
-        are trees of tensors; only the last of an epoch may be smaller than the others.
+        are trees of tensors; only the last of an epoch may be smaller than the others: of ``rest`` samples, if
+        that is known before.
         """
         if self.run_eagerly or not self.jit_compile:
             return step
@@ -412,6 +423,7 @@ class Trainer:
         known = vars(self).setdefault("_executables", {})
         if key not in known:
             known[key] = _Compiled(step, f"{self.name}.{step.__name__}")
+        known[key].expect(rest)
         return known[key]
 
     def _require_compiled(self, method: str) -> None:
@@ -473,7 +485,13 @@ class _Compiled:
 
     def __init__(self, step: Callable, name: str):
         self._step = step
-        self._compiled: Callable | None = jit(step, name=name)
+        self._compiled: Any = jit(step, name=name, ragged=True)
+        self._loop: Callable | None = jit(looped(step), name=f"{name} in a loop")
+
+    def expect(self, rest: int) -> None:
+        """Be ready for a batch of so many samples."""
+        if self._compiled is not None:
+            self._compiled.rest = rest
 
     def __call__(self, batch: Any) -> Any:
         if self._compiled is None:
@@ -486,6 +504,16 @@ class _Compiled:
             )
             self._compiled = None
             return self._step(batch)
+
+    def in_loop(self, batches: list) -> Any:
+        """The logs of the last of several batches, run in one call; None if that cannot be compiled."""
+        if self._compiled is None or self._loop is None:
+            return None
+        try:
+            return self._loop(batches)
+        except (TraceError, TooMuchStateError):
+            self._loop = None  # one by one, each step says by itself what is wrong
+            return None
 
 
 @functools.cache

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..core import Tensor, ops, pytree, random
+from ..layers.naming import clear_session
+from ..layers.picture import plot_model
 from ..layers.serialization import (
     custom_object_scope,
     deserialize,
+    get_registered_name,
+    get_registered_object,
     register_serializable,
     serialize,
 )
@@ -24,11 +28,15 @@ serialize_keras_object = serialize
 
 __all__ = [
     "CustomObjectScope",
+    "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",
+    "get_registered_name",
+    "get_registered_object",
     "normalize",
     "pack_x_y_sample_weight",
     "pad_sequences",
+    "plot_model",
     "register_keras_serializable",
     "register_serializable",
     "serialize_keras_object",

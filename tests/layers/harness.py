@@ -8,6 +8,9 @@ from tenzoo import core
 from tenzoo.core import pytree
 from tenzoo.layers import Input, Layer, Model, serialization
 
+# Counts, and scores of all words: of the dtype of weights, as in Keras.
+EXACT = {"CategoryEncoding"}
+
 
 def run_layer_test(
     layer_class: type[Layer],
@@ -21,7 +24,7 @@ def run_layer_test(
     differentiable: bool = True,
     seed: int = 0,
 ) -> Layer:
-    """Check build, call, trace, functional call, config, shapes, dtypes and gradients of a layer.
+    """Check build, call, trace, functional call, config, shapes, dtypes, mixed precision and gradients of a layer.
 
     Args:
         init_kwargs: arguments of the constructor.
@@ -54,6 +57,7 @@ def run_layer_test(
     _check_functional(layer, data, call_kwargs)
     _check_config(layer, data, call_kwargs)
     _check_dtype(layer, data, call_kwargs)
+    _check_mixed_precision(layer, data, call_kwargs)
     if differentiable:
         _check_gradient(layer, data, call_kwargs)
     return layer
@@ -142,6 +146,38 @@ def _check_dtype(layer, data, call_kwargs):
         output = other(data, **call_kwargs)
         assert {weight.dtype.name for weight in other.trainable_weights} <= {dtype}
         assert {leaf.dtype.name for leaf in pytree.flatten(output) if leaf.dtype.kind == "f"} <= {dtype}
+
+
+def _check_mixed_precision(layer, data, call_kwargs):
+    """Half precision in and out, weights and their gradients in float32; eager and compiled as float32 but rounded."""
+    exact = [np.asarray(leaf) for leaf in pytree.flatten(layer(data, **call_kwargs))]
+    for policy, spacing in (("mixed_bfloat16", 2.0**-7), ("mixed_float16", 2.0**-10)):
+        mixed = _with_dtype(layer, policy)
+        outputs = pytree.flatten(mixed(data, **call_kwargs))
+        assert mixed.dtype_policy.name == policy
+        assert {weight.dtype.name for weight in mixed.weights} <= {w.dtype.name for w in layer.weights}
+        exact_output = type(layer).__name__ in EXACT or call_kwargs.get("reverse")
+        made = mixed.dtype if exact_output else mixed.compute_dtype
+        expected = [made if leaf.dtype == "float32" else leaf.dtype.name for leaf in exact]
+        assert [leaf.dtype.name for leaf in outputs] == expected
+        mixed.set_weights(layer.get_weights())
+        with core.GradientTape() as tape:
+            outputs = pytree.flatten(mixed(data, **call_kwargs))
+            total = sum(core.ops.sum(core.ops.cast(leaf, "float32")) for leaf in outputs)
+        gradients = tape.gradient(total, mixed.trainable_weights)
+        assert all(g is None or g.dtype == w.dtype for g, w in zip(gradients, mixed.trainable_weights, strict=True))
+        _assert_rounded(outputs, exact, spacing)
+        if policy == "mixed_bfloat16":
+            compiled = core.jit(lambda x, mixed=mixed: pytree.flatten(mixed(x, **call_kwargs)))(data)
+            _assert_rounded(compiled, exact, spacing)
+
+
+def _assert_rounded(outputs, exact, spacing):
+    """Equal but for the rounding of a few steps; one number in ten may have been rounded over an edge."""
+    for output, reference in zip(outputs, exact, strict=True):
+        error = np.abs(np.asarray(output).astype("float64") - reference.astype("float64"))
+        scale = max(1, np.abs(reference).max(initial=0))
+        assert np.mean(error > 8 * spacing * scale) <= 0.1, error.max() / scale
 
 
 def _check_gradient(layer, data, call_kwargs, step=1e-5):

@@ -72,6 +72,16 @@ def test_attention_axes_attend_along_one_axis():
         layer(images, images, use_causal_mask=True)
 
 
+def test_a_query_that_may_look_nowhere_has_scores_of_zero():
+    layer = layers.MultiHeadAttention(2, 4, use_bias=False)
+    seen = np.ones((2, 5, 5), bool)
+    seen[0, 3] = False
+    outputs, scores = layer(X, X, attention_mask=seen, return_attention_scores=True)
+    np.testing.assert_array_equal(scores[0, :, 3], 0)
+    np.testing.assert_array_equal(outputs[0, 3], 0)
+    np.testing.assert_allclose(np.delete(np.asarray(scores).sum(-1)[0], 3, -1), 1, rtol=1e-5)
+
+
 def test_products_of_rotated_vectors_depend_on_their_distance():
     rotary = layers.RotaryEmbedding()
     q, k = np.random.default_rng(1).normal(size=(2, 1, 1, 6))

@@ -26,6 +26,11 @@ MAKE = [
     lambda: layers.Solarization(0.5, 0.5, seed=1),
     lambda: layers.RandomColorJitter((0, 255), 0.2, 0.2, 0.5, 0.2, seed=1),
     lambda: layers.RandAugment(seed=1),
+    lambda: layers.AugMix(num_chains=2, chain_depth=1, factor=0.5, seed=1),
+    lambda: layers.RandomErasing((1.0, 1.0), seed=1),
+    lambda: layers.RandomGaussianBlur((1.0, 1.0), 5, 2.0, seed=1),
+    lambda: layers.RandomPerspective((1.0, 1.0), 0.5, seed=1),
+    lambda: layers.RandomElasticTransform((1.0, 1.0), (0.5, 1.0), seed=1),
     lambda: layers.MixUp(1.0, seed=1),
     lambda: layers.CutMix(seed=1),
 ]
@@ -61,6 +66,51 @@ def test_what_each_one_does():
     np.testing.assert_allclose(turned, IMAGES[:, ::-1, ::-1], rtol=1e-2, atol=0.1)
     near = layers.RandomZoom((-0.5, -0.5))(IMAGES[:1])
     assert near.numpy().std() < IMAGES.std()
+
+
+def test_what_damage_does():
+    always = (1.0, 1.0)
+    erased = layers.RandomErasing(always, (0.25, 0.25), fill_value=[1.0, 2.0, 3.0], seed=0)(IMAGES).numpy()
+    gone = (erased != IMAGES).all(-1)
+    rows, columns = gone.any(2), gone.any(1)
+    assert (gone == rows[:, :, None] & columns[:, None]).all()  # a rectangle ...
+    assert set(rows.sum(1)) <= {4} and set(columns.sum(1)) <= {5}  # ... of half the height and half the width
+    np.testing.assert_array_equal(erased[gone], np.broadcast_to([1.0, 2.0, 3.0], (gone.sum(), 3)))
+    blurred = layers.RandomGaussianBlur(always, 3, (5.0, 5.0))(IMAGES).numpy()
+    assert blurred[:, 2:-2, 2:-2].std() < 0.6 * IMAGES.std()
+    np.testing.assert_allclose(layers.RandomPerspective(always, 0.0)(IMAGES), IMAGES, rtol=1e-4, atol=1e-3)
+    # Corners are moved to end points: the pixel seen at an end point is the one that was at the start point.
+    slanted = layers.RandomPerspective(always, 0.4, "nearest", fill_value=-1.0, seed=3)(IMAGES).numpy()
+    np.testing.assert_array_equal(slanted[:, 0, 0], IMAGES[:, 0, 0])  # a share of the coordinate 0 is 0
+    assert (slanted == -1).any() and not np.allclose(slanted, IMAGES)
+    some = layers.RandomErasing((0.5, 0.5), (1.0, 1.0), fill_value=0.0, seed=0)
+    share = np.mean([(some(IMAGES).numpy() == 0).all((1, 2, 3)).mean() for _ in range(60)])
+    assert share == pytest.approx(0.5, abs=0.1)
+
+
+def test_equalization_is_by_image_and_channel():
+    whole = layers.Equalization()(IMAGES).numpy()
+    np.testing.assert_allclose(core.jit(layers.Equalization())(IMAGES), whole, rtol=1e-5, atol=1e-3)
+    for image, equalized in zip(IMAGES, whole):
+        np.testing.assert_array_equal(layers.Equalization()(image), equalized)
+        for channel, values in zip(np.moveaxis(image, -1, 0), np.moveaxis(equalized, -1, 0)):
+            levels, counts = np.unique(np.floor(channel), return_counts=True)
+            below = np.cumsum(counts)
+            table = np.round((below - below[0]) * 255 / (below[-1] - below[0]))
+            np.testing.assert_array_equal(values, table[np.searchsorted(levels, np.floor(channel))])
+    flat = np.full((1, 4, 4, 1), 77.5, "float32")
+    np.testing.assert_array_equal(layers.Equalization()(flat), flat)
+
+
+def test_a_fixed_number_of_boxes():
+    boxes, labels = np.arange(24.0).reshape(2, 3, 4), np.array([[1, 2, 3], [4, 5, 6]])
+    data = {"images": IMAGES[:2], "bounding_boxes": {"boxes": boxes, "labels": labels}}
+    fewer = layers.MaxNumBoundingBoxes(2)(data)
+    np.testing.assert_array_equal(fewer["bounding_boxes"]["boxes"], boxes[:, :2])
+    more = layers.MaxNumBoundingBoxes(4, fill_value=-7)(data)
+    assert more["bounding_boxes"]["boxes"].shape == (2, 4, 4)
+    assert more["bounding_boxes"]["labels"].tolist() == [[1, 2, 3, -7], [4, 5, 6, -7]]
+    np.testing.assert_array_equal(more["images"], IMAGES[:2])
 
 
 @pytest.mark.parametrize("layer", [layers.MixUp(1.0, seed=2), layers.CutMix(seed=2)])
@@ -101,8 +151,21 @@ def test_wrong_arguments():
         lambda: layers.RandomRotation(2.0),
         lambda: layers.RandomContrast(-0.1),
         lambda: layers.RandomFlip(data_format="channels_first"),
+        lambda: layers.RandomGaussianBlur(kernel_size=4),
+        lambda: layers.RandomPerspective(scale=1.5),
+        lambda: layers.RandomErasing(factor=2.0),
+        lambda: layers.Equalization(value_range=(1, 0)),
+        lambda: layers.Equalization(bins=1),
         lambda: layers.StochasticDepth(1.0),
         lambda: layers.GaussianNoise(2.0),
     ):
         with pytest.raises(ValueError):
             wrong()
+
+
+def test_boxes_are_not_left_behind():
+    data = {"images": IMAGES, "segmentation_masks": IMAGES[..., :1]}
+    with pytest.raises(ValueError, match=r"RandomFlip moves .* 'segmentation_masks'"):
+        layers.RandomFlip()(data)
+    assert layers.RandomFlip()(data, training=False).keys() == data.keys()
+    assert layers.RandomBrightness(0.1)(data).keys() == data.keys()

@@ -7,7 +7,7 @@ import pytest
 
 from tenzoo import layers
 from tenzoo.layers import serialization
-from tenzoo.layers.fingerprint import fingerprint
+from tenzoo.layers.fingerprint import fingerprint, siphash
 
 
 def again(layer):
@@ -85,3 +85,42 @@ def test_discretization_adapts():
         layers.Discretization()
     with pytest.raises(ValueError, match="adapt"):
         layers.Discretization(num_bins=2)(np.ones(3))
+
+
+def test_siphash_known_answer():
+    # Appendix A of the paper: key and message 00 01 02 …
+    key = tuple(int.from_bytes(bytes(range(start, start + 8)), "little") for start in (0, 8))
+    assert siphash(bytes(range(15)), key) == 0xA129CA6149BE45E5
+
+
+def test_salted_hashes_are_those_of_keras():
+    # The examples of Keras's documentation and tests.
+    letters = [["A"], ["B"], ["C"], ["D"], ["E"]]
+    assert layers.Hashing(3, salt=[133, 137])(letters).numpy().ravel().tolist() == [1, 2, 1, 0, 2]
+    assert layers.Hashing(3, salt=133)(letters).numpy().ravel().tolist() == [0, 0, 2, 1, 0]
+    assert layers.Hashing(3, salt=(133, 137))(np.arange(5)).tolist() == [1, 1, 2, 0, 1]
+    lookup = layers.IntegerLookup(vocabulary=[10, 20, 30], num_oov_indices=4, oov_method="farmhash")
+    assert lookup([100, 300, 700, 1100, 1700, 2000, 20]).tolist() == [3, 3, 2, 2, 0, 1, 5]
+    strings = layers.StringLookup(vocabulary=["a"], num_oov_indices=2, salt=[133, 137])
+    words = ["omar", "stringer", "marlo", "wire", "skywalker", "a"]
+    assert strings(words).tolist() == [0, 1, 0, 1, 0, 2]
+    for wrong in (
+        lambda: layers.Hashing(3, salt="salt"),
+        lambda: layers.IntegerLookup(salt=1),
+        lambda: layers.IntegerLookup(oov_method="md5"),
+    ):
+        with pytest.raises(ValueError, match=r"salt|oov_method"):
+            wrong()
+
+
+def test_hashed_crossing():
+    features = (np.array(["A", "B", "A", "B", "A"]), np.array([101, 101, 101, 102, 102]))
+    assert layers.HashedCrossing(5)(features).tolist() == [1, 4, 1, 1, 3]  # the example of Keras's documentation
+    assert layers.HashedCrossing(10)((np.array("A"), np.array(101))).tolist() == 1
+    column = layers.HashedCrossing(5, "one_hot")([feature[:, None] for feature in features])
+    np.testing.assert_array_equal(column, np.eye(5)[[1, 4, 1, 1, 3]])
+    layer = layers.HashedCrossing(5, name="crossing")
+    assert again(layer).get_config() == layer.get_config()
+    for wrong in ([features[0]], features[0], (features[0], features[1][:3]), (features[1] / 2, features[0])):
+        with pytest.raises(ValueError, match="HashedCrossing"):
+            layer(wrong)

@@ -21,7 +21,10 @@ CASES = [
     ("Dense", {"units": 4}, (2, 3), (2, 4), {"expected_weights": 2}),
     ("Dense", {"units": 4, "activation": "gelu", "use_bias": False}, (2, 5, 3), (2, 5, 4), {}),
     ("Dense", {"units": 2, "kernel_regularizer": "l2", "bias_initializer": "ones"}, (2, 3), (2, 2), {}),
+    ("Dense", {"units": 4, "lora_rank": 2, "lora_alpha": 3, "kernel_regularizer": "l2"}, (2, 3), (2, 4),
+     {"expected_weights": 4}),
     ("Embedding", {"input_dim": 5, "output_dim": 4}, INTEGERS, (2, 3, 4), {}),
+    ("Embedding", {"input_dim": 5, "output_dim": 4, "lora_rank": 1}, INTEGERS, (2, 3, 4), {"expected_weights": 3}),
     ("Embedding", {"input_dim": 5, "output_dim": 4, "mask_zero": True}, INTEGERS, (2, 3, 4), {}),
     ("Masking", {"mask_value": 0.5}, (2, 3, 4), (2, 3, 4), {}),
     ("Identity", {}, (2, 3), (2, 3), {}),
@@ -37,6 +40,7 @@ CASES = [
     ("Conv2D", {"filters": 3, "kernel_size": (3, 2), "activation": "relu"}, IMAGE, (2, 4, 4, 3), {}),
     ("Conv2D", {"filters": 4, "kernel_size": 3, "strides": 2, "padding": "same"}, IMAGE, (2, 3, 3, 4), {}),
     ("Conv2D", {"filters": 4, "kernel_size": 2, "dilation_rate": 2}, IMAGE, (2, 4, 3, 4), {}),
+    ("Conv2D", {"filters": 4, "kernel_size": 2, "lora_rank": 2}, IMAGE, (2, 5, 4, 4), {"expected_weights": 4}),
     ("Conv3D", {"filters": 2, "kernel_size": 2, "padding": "same"}, VOLUME, (2, 4, 5, 3, 2), {}),
     ("DepthwiseConv1D", {"kernel_size": 3, "depth_multiplier": 2}, SERIES, (2, 5, 8), {}),
     ("DepthwiseConv2D", {"kernel_size": 3, "padding": "same", "strides": 2}, IMAGE, (2, 3, 3, 4), {}),
@@ -61,6 +65,8 @@ CASES = [
     ("BatchNormalization", {}, (5, 3), (5, 3), {"expected_weights": 4}),
     ("BatchNormalization", {"axis": 1, "scale": False}, (3, 2, 4), (3, 2, 4), {"expected_weights": 3}),
     ("BatchNormalization", {}, (2, 3, 4), (2, 3, 4), {"call_kwargs": {"mask": MASK}}),
+    ("BatchNormalization", {"renorm": True, "renorm_clipping": {"rmax": 2.0}, "center": False}, (5, 3), (5, 3),
+     {"expected_weights": 6}),
     ("LayerNormalization", {}, (2, 3, 4), (2, 3, 4), {"expected_weights": 2}),
     ("LayerNormalization", {"axis": [1, 3], "center": False}, (2, 3, 4, 5), (2, 3, 4, 5), {}),
     ("Dropout", {"rate": 0.5}, (4, 6), (4, 6), {}),
@@ -122,6 +128,8 @@ CASES = [
     ("TimeDistributed", {"layer": layers.Conv1D(3, 2)}, (2, 3, 5, 4), (2, 3, 4, 3), {}),
     ("EinsumDense", {"equation": "abc,cde->abde", "output_shape": (None, 2, 4), "bias_axes": "e"}, (2, 3, 5),
      (2, 3, 2, 4), {"expected_weights": 2}),
+    ("EinsumDense", {"equation": "abc,cde->abde", "output_shape": (None, 2, 4), "lora_rank": 2}, (2, 3, 5),
+     (2, 3, 2, 4), {"expected_weights": 3}),
     ("EinsumDense", {"equation": "...bc,cd->...bd", "output_shape": (None, 4), "bias_axes": "bd",
                      "activation": "tanh"}, (2, 3, 5, 2), (2, 3, 5, 4), {}),
     ("EinsumDense", {"equation": "ab...,bc->ac...", "output_shape": 4, "bias_axes": "c"}, (2, 3, 5), (2, 4, 5), {}),
@@ -201,14 +209,23 @@ CASES = [
     ("Solarization", {"threshold_factor": 0.5}, RGB, RGB, STILL),
     ("AutoContrast", {}, RGB, RGB, STILL),
     ("RandAugment", {"num_ops": 1}, RGB, RGB, STILL),
+    ("AugMix", {"num_chains": 2, "chain_depth": 1}, RGB, RGB, STILL),
+    ("Equalization", {"bins": 64}, RGB, RGB, STILL),
+    ("ContrastLimitedAdaptiveHistogramEqualization", {"tile_grid_size": (2, 3), "value_range": (-2, 2)}, RGB, RGB,
+     {"differentiable": False}),
+    ("RandomErasing", {"fill_value": 1.0}, RGB, RGB, STILL),
+    ("RandomGaussianBlur", {"kernel_size": (3, 5), "sigma": (0.5, 2.0)}, RGB, RGB, STILL),
+    ("RandomPerspective", {"scale": 0.5}, RGB, RGB, STILL),
+    ("RandomElasticTransform", {"scale": 0.5}, RGB, RGB, STILL),
     ("RandomColorJitter", {"brightness_factor": 0.2, "hue_factor": 0.1}, RGB, RGB, STILL),
     ("Pipeline", {"layers": [layers.Rescaling(0.5), layers.RandomFlip()]}, RGB, RGB, STILL),
     ("ReversibleEmbedding", {"input_dim": 5, "output_dim": 4, "mask_zero": True}, INTEGERS, (2, 3, 4), {}),
     ("ReversibleEmbedding", {"input_dim": 5, "output_dim": 4, "logit_soft_cap": 2.0}, (2, 3, 4), (2, 3, 5),
      {"call_kwargs": {"reverse": True}, "expected_weights": 1}),
 ]  # fmt: skip
-ON_THE_HOST = {"Hashing", "IntegerLookup", "StringLookup", "TextVectorization"}  # of strings; test_categories.py
-NOT_LAYERS_OF_DATA = {"Layer", "Wrapper", "InputLayer", "Model", "Sequential"}
+# Of strings; see test_categories.py.
+ON_THE_HOST = {"HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"}
+NOT_LAYERS_OF_DATA = {"Layer", "Wrapper", "InputLayer", "Model", "Sequential", "MaxNumBoundingBoxes"}
 
 
 @pytest.mark.parametrize(("name", "arguments", "inputs", "shape", "further"), CASES)

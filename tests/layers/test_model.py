@@ -257,6 +257,43 @@ def test_summary():
     assert "└ last (Dense)" in lines(Model(outer, Sequential([Dense(2, name="last")])(outer)), expand_nested=True)
 
 
+def test_summary_counts_flops_and_activations():
+    net = Sequential([Input((8, 8, 3)), layers.SeparableConv2D(4, 3), layers.Flatten(), Dense(2)])
+    text = lines(net)
+    depthwise, pointwise, dense = 2 * 6 * 6 * 3 * 9, 2 * 6 * 6 * 3 * 4, 2 * 144 * 2
+    assert f"{depthwise + pointwise:,} " in text and f"{dense:,} " in text
+    assert "For one example: 3.38 kFLOPs, activations of 1.13 KB" in text  # 144 twice, and 2, of 4 bytes
+    rnn = Sequential([Input((5, 3)), layers.LSTM(4), Dense(2)])
+    assert f" {2 * 5 * 16 * (3 + 4):,} " in lines(rnn)  # five steps, four gates of four units
+    assert "FLOPs" not in lines(Sequential([Input((None, 3)), layers.LSTM(4)]))  # depend on the length
+    fixed = Sequential([Input((5, 3), batch_size=2), layers.LSTM(4, stateful=True)])
+    assert "Total params" in lines(fixed) and "FLOPs" not in lines(fixed)
+    shared = Dense(4)
+    x = Input((4,))
+    assert "128 FLOPs" in lines(Model(x, shared(shared(shared(shared(x))))))
+
+
+def test_plot_model(tmp_path, monkeypatch):
+    inner = Sequential([Input((3,)), Dense(4, "relu", name="hidden")], name="inner")
+    a, b = Input((3,), name="a"), Input((3,), name="b")
+    model = Model([a, b], Dense(1, trainable=False)(inner(a) + inner(b)))
+    boxes = layers.plot_model(model, tmp_path / "m.svg").picture.boxes
+    assert [box.title for box in boxes] == ["InputLayer", "InputLayer", "Sequential", "Sequential", "add", "Dense"]
+    assert (tmp_path / "m.svg").read_text().startswith("<svg")
+    options = {"show_shapes": True, "show_layer_names": True, "show_layer_activations": True, "show_trainable": True}
+    picture = layers.plot_model(model, None, expand_nested=True, show_dtype=True, **options).picture
+    hidden = [number for number, box in enumerate(picture.boxes) if box.title == "hidden (Dense)"]
+    assert [picture.boxes[n].detail for n in hidden] == ["(None, 4) float32, relu, trainable"] * 2
+    assert {box.cluster for box in picture.boxes} >= {"inner"} and "frozen" in picture.boxes[-1].detail
+    add = next(number for number, box in enumerate(picture.boxes) if box.title == "add")
+    assert {(n, add) for n in hidden} <= picture.edges.keys()
+    with pytest.raises(ValueError, match="not made from Input"):
+        layers.plot_model(Residual(2), None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="Graphviz"):
+        layers.plot_model(model, tmp_path / "m.png")
+
+
 # Errors
 
 

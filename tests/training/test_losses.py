@@ -36,6 +36,13 @@ CASES = [
     (losses.categorical_focal_crossentropy, ONE_HOT, X, {"from_logits": True}, None),
     (losses.sparse_categorical_crossentropy, LABELS, P, {}, -np.log(P[np.arange(4), LABELS])),
     (losses.sparse_categorical_crossentropy, LABELS, X, {"from_logits": True}, None),
+    (
+        losses.sparse_categorical_crossentropy,
+        LABELS,
+        P,
+        {"label_smoothing": 0.2},
+        -((0.8 * ONE_HOT + 0.2 / 3) * np.log(P)).sum(-1),
+    ),
     (losses.categorical_generalized_cross_entropy, LABELS, P, {"q": 0.5}, None),
     (losses.hinge, 2 * BINARY - 1, X, {}, np.maximum(1 - (2 * BINARY - 1) * X, 0).mean(-1)),
     (losses.squared_hinge, BINARY, X, {}, (np.maximum(1 - (2 * BINARY - 1) * X, 0) ** 2).mean(-1)),

@@ -11,7 +11,8 @@ from tenzoo.core import ops
 from tenzoo.training import optimizers, schedules
 
 CLASSES = {name: getattr(optimizers, name) for name in optimizers.__all__ if name[0].isupper()}
-for _name in ("Optimizer", "LossScaleOptimizer"):  # the latter wraps others: test_tools has it
+# Those that wrap others are in test_tools and test_multi_optimizer.
+for _name in ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap"):
     CLASSES.pop(_name)
 VARIANTS = {
     **{name: (cls, {}) for name, cls in CLASSES.items()},

@@ -1,0 +1,3 @@
+"""Constraints of weights, as in keras.constraints."""
+
+from .layers.constraints import *
