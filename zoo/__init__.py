@@ -19,6 +19,8 @@ __all__ = ["ModelInfo", "Weights", "create", "info", "list", "load"]
 def load(source: str | os.PathLike, **options: Any) -> Any:
     """Load a trained model: ``hf://owner/name``, a folder with its files, or a file that ``model.save`` wrote.
 
+    The file may be a ``.keras`` or ``.h5`` of a model of keras.applications, which is computed as Keras does.
+
     The folder holds ``config.json`` as transformers or timm write it, and the weights as safetensors, in one file or
     in shards, or as a PyTorch file, of which tensors alone are read. Downloads are those of huggingface_hub: its
     cache, ``HF_TOKEN``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and so on apply; ``hf://owner/name@revision`` pins one.

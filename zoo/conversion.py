@@ -1,4 +1,4 @@
-"""Weights of transformers and timm put into our models: names mapped, kernels transposed, nothing left over."""
+"""Weights of other libraries put into our models: names mapped, kernels transposed, nothing left over."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def named_weights(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer, 
 def their_names(path: str, converter: Converter) -> list[str]:
     """What the other library calls one of our weights; several names if it is several tensors there."""
     head, dot, last = path.rpartition(".")
-    name = f"{head}{dot}{_SUFFIXES.get(last, last)}"
+    if converter.format == "keras":
+        name = f"{head}/{last}"
+    else:
+        name = f"{head}{dot}{_SUFFIXES.get(last, last)}"
     for pattern, replacement in converter.names:
         name = re.sub(pattern, replacement, name)
     braces = re.search(r"\{(.*)\}", name)
@@ -61,6 +64,7 @@ def their_names(path: str, converter: Converter) -> list[str]:
 
 def count_known(model: Layer, names: Any, converter: Converter) -> int:
     """How many weights of ``model`` are among ``names`` under the names of ``converter``."""
+    converter = converter.for_model(model)
     return sum(set(their_names(path, converter)) <= set(names) for path, _, _ in named_weights(model))
 
 
@@ -70,13 +74,14 @@ def fill(
     """Give every weight of ``model`` its tensor, all or none.
 
     Args:
-        tensors: by their names, in PyTorch's layout.
+        tensors: by their names, in the layout of their library.
         source: what to name in errors.
         new_head: the classifier keeps its own weights, whatever the tensors have for it.
 
     Raises:
         CheckpointError: names tensors that are missing, surplus, or of another shape.
     """
+    converter = converter.for_model(model)
     values, used, problems = {}, set(), []
     for path, layer, variable in named_weights(model):
         theirs = their_names(path, converter)
@@ -89,7 +94,13 @@ def fill(
                 f"missing: {name}, for {path} {list(variable.shape)}{_near(name, tensors)}" for name in missing
             ]
             continue
-        value = to_our_layout(_stacked([tensors[name] for name in theirs]), layer, variable)
+        value = _stacked([tensors[name] for name in theirs])
+        if converter.format == "keras":
+            value = _from_keras_layout(value, variable)
+        else:
+            value = to_our_layout(value, layer, variable)
+        if value.shape != variable.shape and hasattr(layer, "adapt_positions"):
+            value = layer.adapt_positions(value, variable, converter.format)
         if value.shape == variable.shape:
             values[path] = variable, value
         else:
@@ -120,6 +131,24 @@ def to_our_layout(value: np.ndarray, layer: Layer, variable: Variable) -> np.nda
                 value = value[:, :, 0, 0]
             return value.T
     if [n for n in value.shape if n > 1] == [n for n in variable.shape if n > 1]:  # axes of 1 more or less
+        return value.reshape(variable.shape)
+    return value
+
+
+def fold_biases(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors of Keras without the biases of convolutions before a normalisation, which subtracts them less instead."""
+    folded = dict(tensors)
+    for name in tensors:
+        mean = name.removesuffix("_conv/bias") + "_bn/moving_mean"
+        if name.endswith("_conv/bias") and mean in tensors:
+            folded[mean] = tensors[mean] - folded.pop(name)
+    return folded
+
+
+def _from_keras_layout(value: np.ndarray, variable: Variable) -> np.ndarray:
+    """A tensor as Keras keeps it, which is as ours, but that layers may be 1×1 convolutions, or as large as the map."""
+    of_map = value.ndim == 2 and value.shape == (np.prod(variable.shape[:-1]), variable.shape[-1])
+    if of_map or [n for n in value.shape if n > 1] == [n for n in variable.shape if n > 1]:
         return value.reshape(variable.shape)
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import numpy as np
 from ..core.errors import unknown
 from ..layers.layer import blank_weights
 from ..training import SavedFileError, interop, load_model
+from ..training.keras_files import is_keras_file, read_keras_config, read_keras_layers
 from . import hub, registry
-from .conversion import CheckpointError, count_known, fill, named_weights, their_names
+from .conversion import CheckpointError, count_known, fill, fold_biases, named_weights, their_names
 from .registry import Converter, ModelInfo, Weights
 
 
@@ -28,6 +30,8 @@ def load(source: str | os.PathLike, options: dict[str, Any]) -> Any:
         return _from_folder(path, str(path), options)
     if not path.exists():
         raise CheckpointError(f"There is neither a file nor a folder {path}; a model of the hub is hf://owner/name.")
+    if is_keras_file(str(path)):
+        return _from_keras_file(path, options)
     if options:
         raise TypeError(f"A model that was saved whole takes no options; received {', '.join(options)} for {path}.")
     return load_model(path)
@@ -49,6 +53,11 @@ def create_pretrained(entry: ModelInfo, weights: Weights, options: dict[str, Any
 
 def create_from_file(entry: ModelInfo, path: Path, options: dict[str, Any]) -> Any:
     """A model of the zoo with weights from a file or folder, under our names or those of another library."""
+    if path.is_file() and is_keras_file(str(path)):
+        converters = [converter for converter in registry.family_converters(entry) if converter.format == "keras"]
+        if not converters:
+            raise CheckpointError(f"{path} is of Keras, whose names for the weights of {entry.name} are not known.")
+        return _from_keras(converters[0], {"name": entry.name}, path, options)
     with blank_weights():
         model = entry.create(**{**options, "features_only": False})
     if path.is_dir():
@@ -60,11 +69,46 @@ def create_from_file(entry: ModelInfo, path: Path, options: dict[str, Any]) -> A
                 model.remove_head()
             return model
         tensors = _read_tensors(path)
-    converters = registry.family_converters(entry)
+    converters = [converter for converter in registry.family_converters(entry) if converter.format != "keras"]
     if not converters:
         raise CheckpointError(f"{path} does not fit {entry.name}, and no other names of its weights are known.")
     converter = max(converters, key=lambda candidate: count_known(model, tensors, candidate))
     _put_in(model, tensors, converter, str(path), _has_other_head(model, tensors, converter), options)
+    return model
+
+
+def _from_keras_file(path: Path, options: dict[str, Any]) -> Any:
+    """A model of keras.applications that Keras saved whole."""
+    config = read_keras_config(path)
+    if not config:
+        raise CheckpointError(
+            f"{path} holds weights alone; name their model: tz.zoo.create(name, weights={str(path)!r})."
+        )
+    name = re.sub(r"_\d+$", "", str(config.get("name")))  # mobilenet_1.00_224
+    converter = registry.find_converter("keras", name)
+    if converter is None:
+        known = registry.known_formats("keras")
+        raise CheckpointError(f"{path}: {unknown('model of keras.applications', name, known)}")
+    with _naming(str(path)):
+        first = config["layers"][0]["config"]
+        _, height, _, channels = first.get("batch_shape") or first["batch_input_shape"]
+    settings = {"channels": channels} | ({"image_size": height} if height else {})
+    return _from_keras(converter, {"name": name}, path, settings | options)
+
+
+def _from_keras(converter: Converter, config: dict[str, Any], path: Path, options: dict[str, Any]) -> Any:
+    """A model of the zoo in the form that Keras gives it, with weights from a file."""
+    tensors = fold_biases(read_keras_layers(path))
+    (bias,) = their_names("classifier.bias", converter.for_model(None))
+    if bias not in tensors:
+        raise CheckpointError(f"{path} has no {bias}; a model without its head is not supported.")
+    trained = tensors[bias].size
+    settings = {"classes": trained, **options, "features_only": False}
+    with _naming(str(path)), blank_weights():
+        model = converter.build(config, **settings)
+        model.build_default()
+    _put_in(model, tensors, converter, str(path), settings["classes"] != trained, options)
+    model.card.source = str(path)
     return model
 
 

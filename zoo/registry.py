@@ -12,11 +12,13 @@ import importlib
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..core import errors
+
+Names = list[tuple[str, Any]]  # (pattern, replacement) for re.sub
 
 _entries: dict[str, ModelInfo] = {}
 _converters: dict[tuple[str, str], Converter] = {}
@@ -66,9 +68,13 @@ class Converter:
 
     format: str
     module: str
-    names: tuple[tuple[str, str], ...]
+    names: Names | Callable[[Any], Names]
     ignored: tuple[str, ...]
-    build: Callable[[dict[str, Any]], Any]
+    build: Callable[..., Any]
+
+    def for_model(self, model: Any) -> Converter:
+        """The converter with the names for one model, where they depend on how many blocks it has."""
+        return replace(self, names=self.names(model)) if callable(self.names) else self
 
 
 # Declarations, for the files of the families
@@ -105,21 +111,23 @@ def weights(name: str, source: str, license: str, classes: int, trained_on: str)
 
 
 def converter(
-    format: str, *keys: str, names: list[tuple[str, str]], ignored: tuple[str, ...] = ()
+    format: str, *keys: str, names: Names | Callable[[Any], Names], ignored: tuple[str, ...] = ()
 ) -> Callable[[Callable], Callable]:
     """Mark a function that makes the model which a ``config.json`` of another library describes.
 
     Args:
-        format: ``"transformers"`` or ``"timm"``.
-        keys: the values of ``model_type`` (transformers) or ``architecture`` (timm) that it understands.
+        format: ``"transformers"``, ``"timm"``, ``"torchvision"`` or ``"keras"``.
+        keys: what it understands: values of ``model_type`` or ``architectures`` (transformers) or of ``architecture``
+            (timm), names of functions (torchvision), names of models without the size of the images (Keras).
         names: (pattern, replacement) pairs for :func:`re.sub`, applied one after the other to the name of each of
-            our weights ("stages.0.1.conv1.weight") to give theirs. ``{a,b}`` in a replacement means two of their
-            tensors, one under the other in ours.
+            our weights ("stages.0.1.conv1.weight", for Keras "stages.0.1.conv1/kernel") to give theirs. ``{a,b}`` in a
+            replacement means two of their tensors, one under the other in ours. A function of the model may give the
+            pairs, where names depend on how many blocks it has.
         ignored: patterns of their tensors that carry nothing that we need.
     """
 
     def register(build: Callable[[dict[str, Any]], Any]) -> Callable:
-        made = Converter(format, build.__module__, tuple(names), ignored, build)
+        made = Converter(format, build.__module__, names, ignored, build)
         _converters.update({(format, key): made for key in keys})
         return build
 
@@ -161,8 +169,9 @@ def create(name: str, weights: str | os.PathLike | None = None, **options: Any) 
 
     Args:
         weights: None for random ones; the name of trained weights, as ``info(name).weights`` lists them
-            ("imagenet"); or the path of a file or folder with weights of ours, of timm or of transformers. If
-            ``classes`` is another number than they were trained for, the classifier stays random.
+            ("imagenet"); or the path of a file or folder with weights of ours, of timm, torchvision, transformers or
+            keras.applications. If ``classes`` is another number than they were trained for, the classifier stays
+            random; if ``image_size`` is another, learnt positions are resampled.
         options: those of the entry point, such as ``classes``, ``channels``, ``features_only``, ``drop_path``.
 
     Raises:

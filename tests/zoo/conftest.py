@@ -1,6 +1,7 @@
-"""What the tests of the zoo share: a tiny model, and its folder as transformers would write it."""
+"""What the tests of the zoo share: a tiny model, its folder as transformers would write it, and a hub that has it."""
 
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tenzoo.zoo import registry
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from hub_server import Hub
 from zoo_folders import TINY, tensors_of, write_folder
 
 
@@ -37,3 +39,13 @@ def folder(tensors, tmp_path) -> Path:
     path.mkdir()
     write_folder(path, tensors)
     return path
+
+
+@pytest.fixture
+def hub(folder):
+    """The hub with the tiny model on it."""
+    server = Hub({file.name: file.read_bytes() for file in folder.iterdir()})
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()

@@ -96,7 +96,7 @@ def test_an_unknown_kind_of_model(tensors, tmp_path):
 
 
 def test_a_config_that_asks_for_what_is_not_implemented(tensors, tmp_path):
-    write_folder(tmp_path, tensors, {**CONFIG, "downsample_in_bottleneck": True})
+    write_folder(tmp_path, tensors, {**CONFIG, "downsample_in_first_stage": True})
     with pytest.raises(SavedFileError, match="not implemented"):
         zoo.load(tmp_path)
     write_folder(tmp_path, tensors, {k: v for k, v in CONFIG.items() if k != "depths"})

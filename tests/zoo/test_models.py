@@ -1,11 +1,15 @@
 """Every model of the zoo that has a tiny variant, whole; and the size of every published one."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tenzoo import core, training, zoo
 from tenzoo.core import ops
 from tenzoo.layers.layer import blank_weights
+from tenzoo.zoo.vision.swin import WindowAttention
 
 TINY = [name for name in zoo.list("vision") if zoo.info(name).test_variant is not None]
 CLASSES = 5
@@ -84,63 +88,28 @@ def test_channels_classes_and_head(name):
     assert type(model).from_config(model.get_config()).classes == 7
 
 
-# As their papers, timm or torchvision publish them: trainable parameters for 1000 classes (10 for CIFAR).
-PUBLISHED = {
-    "alexnet": 61_100_840,
-    "convnext_base": 88_591_464,
-    "convnext_large": 197_767_336,
-    "convnext_small": 50_223_688,
-    "convnext_tiny": 28_589_128,
-    "convnextv2_atto": 3_708_400,
-    "convnextv2_base": 88_717_800,
-    "convnextv2_tiny": 28_635_496,
-    "deit_b16_distilled": 87_338_192,
-    "densenet121": 7_978_856,
-    "densenet161": 28_681_000,
-    "densenet169": 14_149_480,
-    "densenet201": 20_013_928,
-    "efficientnet_b0": 5_288_548,
-    "efficientnet_b1": 7_794_184,
-    "efficientnet_b2": 9_109_994,
-    "efficientnet_b3": 12_233_232,
-    "efficientnet_b4": 19_341_616,
-    "efficientnet_b5": 30_389_784,
-    "efficientnet_b6": 43_040_704,
-    "efficientnet_b7": 66_347_960,
-    "mobilenet_v2": 3_504_872,
-    "mobilenet_v2_140": 6_108_776,
-    "mobilenet_v3_large": 5_483_032,
-    "mobilenet_v3_small": 2_542_856,
-    "resnet18": 11_689_512,
-    "resnet34": 21_797_672,
-    "resnet50": 25_557_032,
-    "resnet50_v2": 25_549_352,
-    "resnet101": 44_549_160,
-    "resnet152": 60_192_808,
-    "resnext50_32x4d": 25_028_904,
-    "resnext101_32x8d": 88_791_336,
-    "seresnet50": 28_088_024,
-    "squeezenet1_1": 1_235_496,
-    "vgg11": 132_863_336,
-    "vgg13": 133_047_848,
-    "vgg16": 138_357_544,
-    "vgg16_bn": 138_365_992,
-    "vgg19": 143_667_240,
-    "vit_b16": 86_567_656,
-    "vit_b32": 88_224_232,
-    "vit_l16": 304_326_632,
-    "vit_s16": 22_050_664,
-    "vit_ti16": 5_717_416,
-    "wide_resnet50_2": 68_883_240,
-    "wide_resnet101_2": 126_886_696,
-}
+# Trainable parameters, and whose network of what name has as many ("timm:resnet50"): tests/parity/test_zoo.py counts.
+PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+def smallest_of_families():
+    """The names of the smallest published model of each family: the others of a family differ in numbers alone."""
+    best = {}
+    for name, (size, _) in PUBLISHED.items():
+        family = zoo.info(name).family
+        if family not in best or size < PUBLISHED[best[family]][0]:
+            best[family] = name
+    return set(best.values())
+
+
+QUICK = smallest_of_families()
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in PUBLISHED])
 def test_size_is_the_published_one(name):
     with blank_weights():
         model = zoo.create(name)
-    assert sum(weight.size for weight in model.trainable_weights) == PUBLISHED[name]
+    assert sum(weight.size for weight in model.trainable_weights) == PUBLISHED[name][0]
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.list("vision") if n not in (*PUBLISHED, *TINY)])
@@ -150,8 +119,9 @@ def test_other_variants_can_be_made(name):
     assert model.compute_output_shape((1, model.image_size, model.image_size, 3)) == (1, model.classes)
 
 
-def test_stochastic_depth_drops_branches_in_training_only():
-    model = create("resnet18", drop_path=0.9)
+@pytest.mark.parametrize("name", ["resnet18", "swin_tiny", "efficientnetv2_s", "regnety_002", "mixer_b16"])
+def test_stochastic_depth_drops_branches_in_training_only(name):
+    model = create(name, drop_path=0.9)
     images = images_for(model, batch=16)
     assert not np.allclose(model(images, training=True), model(images, training=True))
     np.testing.assert_array_equal(model(images), model(images))
@@ -165,3 +135,40 @@ def test_classify_names_the_most_probable_classes():
     probabilities = np.asarray(ops.softmax(model(model.preprocess([picture]))))[0]
     assert [label for label, _ in best] == ["abcde"[i] for i in np.argsort(-probabilities)[:2]]
     assert best[0][1] == pytest.approx(probabilities.max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("side", [30, 27, 50])
+def test_swin_takes_images_of_any_size(side):
+    model = create("swin_tiny")
+    images = np.random.default_rng(0).normal(size=(2, side, side + 5, 3)).astype("float32")
+    first, second = model.features(images)
+    assert first.shape[1:3] == (-(-side // 4), -(-(side + 5) // 4))
+    assert second.shape[1:3] == (-(-first.shape[1] // 2), -(-first.shape[2] // 2))
+    assert np.isfinite(np.asarray(model(images))).all()
+
+
+def test_swin_windows_do_not_see_across_the_edge():
+    """What the shift brings together stays apart: a change of the first row does not reach the last ones."""
+    layer = WindowAttention(width=4, heads=2, window=4, shifted=True)
+    before = np.random.default_rng(0).normal(size=(1, 8, 8, 4)).astype("float32")
+    after = before.copy()
+    after[:, 0] += 1
+    changed = np.abs(np.asarray(layer(after)) - np.asarray(layer(before))).max(axis=(0, 3))  # (8, 8)
+    assert (changed[:2] > 1e-4).all() and (changed[2:] < 1e-6).all()
+
+
+def test_swin_keeps_what_was_learnt_for_a_distance_in_smaller_windows():
+    large, small = (WindowAttention(width=4, heads=2, window=4, shifted=False) for _ in range(2))
+    large(np.zeros((1, 8, 8, 4), "float32"))
+    small(np.zeros((1, 3, 3, 4), "float32"))
+    table = np.arange(49 * 2).reshape(49, 2)
+    adapted = small.adapt_positions(table, small.relative_positions, "timm")
+    corner = np.arange(16).reshape(4, 4)[:3, :3].ravel()  # where the tokens of the small window are in the large one
+    np.testing.assert_array_equal(adapted[small.distance], table[large.distance[np.ix_(corner, corner)]])
+
+
+@pytest.mark.parametrize("name", ["vit_b16", "mixer_b16"])
+def test_other_sizes_than_the_weights_are_made_for_are_named(name):
+    model = create(name)
+    with pytest.raises(core.ShapeError, match="image_size"):
+        model(np.zeros((1, model.image_size + 8, model.image_size + 8, 3), "float32"))

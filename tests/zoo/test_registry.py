@@ -57,7 +57,7 @@ def test_every_family_is_tested_with_a_tiny_variant():
 
 
 def test_every_converter_is_found_by_its_key():
-    for format in ("transformers", "timm"):
+    for format in ("transformers", "timm", "torchvision", "keras"):
         for key in registry.known_formats(format):
             assert registry.find_converter(format, key).format == format
     assert registry.find_converter("transformers", "no such model") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,41 @@ class Classifier(Model):
         return {**super().get_config(), "card": serialize(self.card)}
 
 
+def with_keras_pixels(net: Classifier, mode: str) -> Classifier:
+    """The classifier, with how Keras prepares its images noted; see :meth:`Preprocess.from_keras`."""
+    if net.channels == 3:
+        net.card.preprocess = Preprocess.from_keras(mode, net.image_size)
+    return net
+
+
+class StagedClassifier(Classifier):
+    """A classifier of a stem, stages of blocks, and perhaps a convolution before the pooling.
+
+    A family makes ``self.stem``, ``self.stages`` (lists of blocks), ``self.strides`` (of the first block of each), and
+    ``self.top`` or None.
+    """
+
+    _head_layers = ("top", "dropout", "classifier")
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The last map of each resolution."""
+        x, maps = self.stem(images), []
+        for blocks, strides in zip(self.stages, self.strides):
+            if strides > 1:
+                maps.append(x)
+            for block in blocks:
+                x = block(x)
+        return [*maps, x]
+
+    def head(self, features: Tensor) -> Tensor:
+        """The coarsest feature map (B, H, W, C) -> logits (B, classes)."""
+        return super().head(features if self.top is None else self.top(features))
+
+    def block_number(self, match: re.Match) -> int:
+        """The place of a block, counted through all stages, where a pattern found its stage and its place in that."""
+        return sum(map(len, self.stages[: int(match[1])])) + int(match[2])
+
+
 def _pads(layer: Any, padding: str) -> Any:
     """Padding for :func:`ops.conv`: "even" adds the same on both sides, as PyTorch's models do."""
     if padding == "even":
@@ -227,6 +263,7 @@ class ConvNorm(Layer):
     Args:
         filters: None makes the convolution depthwise.
         momentum: of the moving statistics.
+        scale: whether the normalisation has a factor for each channel.
     """
 
     def __init__(
@@ -239,6 +276,7 @@ class ConvNorm(Layer):
         padding: str = "even",
         epsilon: float = 1e-5,
         momentum: float = 0.9,
+        scale: bool = True,
         **options: Any,
     ):
         super().__init__(**options)
@@ -246,7 +284,7 @@ class ConvNorm(Layer):
             self.conv = DepthwiseConv(kernel_size, strides, padding)
         else:
             self.conv = Conv(filters, kernel_size, strides, padding, groups=groups)
-        self.norm = BatchNormalization(epsilon=epsilon, momentum=momentum)
+        self.norm = BatchNormalization(epsilon=epsilon, momentum=momentum, scale=scale)
         self.activation = activations.get(activation)
 
     def call(self, inputs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from ...core import Tensor, ops
 from ...layers import BatchNormalization, Layer
 from ..registry import converter, model
-from .classifier import Classifier, Conv, ConvNorm
+from .classifier import Classifier, Conv, ConvNorm, with_keras_pixels
 
 
 class NormConv(Layer):
@@ -118,3 +118,27 @@ def densenet201(**options):
 def from_timm(config: dict[str, Any], **options: Any) -> DenseNet:
     """The networks of timm and torchvision of these names."""
     return globals()[config["architecture"]](**options)
+
+
+@converter(
+    "keras",
+    "densenet121",
+    "densenet169",
+    "densenet201",
+    names=[
+        (r"^stem\.conv/", "conv1_conv/"),
+        (r"^stem\.norm/", "conv1_bn/"),
+        (r"^blocks\.(\d+)\.(\d+)\.", lambda m: f"conv{int(m[1]) + 2}_block{int(m[2]) + 1}_"),
+        (r"_bottleneck\.norm/", "_0_bn/"),
+        (r"_bottleneck\.conv/", "_1_conv/"),
+        (r"_grow\.norm/", "_1_bn/"),
+        (r"_grow\.conv/", "_2_conv/"),
+        (r"^transitions\.(\d+)\.norm/", lambda m: f"pool{int(m[1]) + 2}_bn/"),
+        (r"^transitions\.(\d+)\.conv/", lambda m: f"pool{int(m[1]) + 2}_conv/"),
+        (r"^norm/", "bn/"),
+        (r"^classifier/", "predictions/"),
+    ],
+)
+def from_keras(config: dict[str, Any], **options: Any) -> DenseNet:
+    """keras.applications.DenseNet121, 169 and 201."""
+    return with_keras_pixels(globals()[config["name"]](**options), "torch")

@@ -8,7 +8,7 @@ from typing import Any
 from ...core import Tensor
 from ...layers import Layer, StochasticDepth
 from ..registry import converter, model
-from .classifier import Classifier, ConvNorm, SqueezeExcite, drop_rates, round_channels
+from .classifier import ConvNorm, SqueezeExcite, StagedClassifier, drop_rates, round_channels, with_keras_pixels
 
 
 class MBConv(Layer):
@@ -58,7 +58,7 @@ STAGES = (
 )
 
 
-class EfficientNet(Classifier):
+class EfficientNet(StagedClassifier):
     """(B, H, W, channels) -> (B, classes); feature maps at strides 2, 4, 8, 16, 32.
 
     Args:
@@ -72,8 +72,6 @@ class EfficientNet(Classifier):
         drop_path: rate of stochastic depth at the last block.
         options: those of :class:`Classifier`.
     """
-
-    _head_layers = ("top", "dropout", "classifier")
 
     def __init__(
         self,
@@ -102,20 +100,6 @@ class EfficientNet(Classifier):
                 channels = filters
             self.stages.append(stage)
         self.top = ConvNorm(round_channels(top * width), 1, activation="silu", **common)
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        """The last map of each resolution."""
-        x, maps = self.stem(images), []
-        for blocks, strides in zip(self.stages, self.strides):
-            if strides > 1:
-                maps.append(x)
-            for block in blocks:
-                x = block(x)
-        return [*maps, x]
-
-    def head(self, features: Tensor) -> Tensor:
-        """The coarsest feature map (B, H, W, C) -> logits (B, classes)."""
-        return super().head(self.top(features))
 
 
 # Variants
@@ -199,6 +183,44 @@ _NAMES = [
 ]
 
 
+def _transformers_names(net: EfficientNet) -> list:
+    """Transformers counts the blocks through."""
+    return [
+        (r"^stem\.conv\.", "efficientnet.embeddings.convolution."),
+        (r"^stem\.norm\.", "efficientnet.embeddings.batchnorm."),
+        (r"^top\.conv\.", "efficientnet.encoder.top_conv."),
+        (r"^top\.norm\.", "efficientnet.encoder.top_bn."),
+        (r"^stages\.(\d+)\.(\d+)\.", lambda m: f"efficientnet.encoder.blocks.{net.block_number(m)}."),
+        (r"\.expand\.conv\.", ".expansion.expand_conv."),
+        (r"\.expand\.norm\.", ".expansion.expand_bn."),
+        (r"\.depthwise\.conv\.", ".depthwise_conv.depthwise_conv."),
+        (r"\.depthwise\.norm\.", ".depthwise_conv.depthwise_norm."),
+        (r"\.excite\.", ".squeeze_excite."),
+        (r"\.project\.conv\.", ".projection.project_conv."),
+        (r"\.project\.norm\.", ".projection.project_bn."),
+    ]
+
+
+@converter("transformers", "efficientnet", names=_transformers_names)
+def from_transformers(config: dict[str, Any], **options: Any) -> EfficientNet:
+    """EfficientNetForImageClassification, converted from TensorFlow with its padding."""
+    expected = {"hidden_act": ("swish", "silu"), "pooling_type": ("mean",), "squeeze_expansion_ratio": (0.25,)}
+    for key, values in {**expected, "depth_divisor": (8,)}.items():
+        if config.get(key, values[0]) not in values:
+            raise ValueError(f"{key} is {config[key]!r}; only {values[0]!r} is implemented")
+    width = config["width_coefficient"]
+    keys = ("expand_ratios", "out_channels", "num_block_repeats", "strides", "kernel_sizes")
+    settings = {
+        "stages": tuple(zip(*(config[key] for key in keys), strict=True)),
+        "top": config["hidden_dim"] / width,
+        "padding": "same",
+        "epsilon": config.get("batch_norm_eps", 1e-3),
+        "dropout": config.get("dropout_rate", 0.5),
+        "channels": config.get("num_channels", 3),
+    }
+    return EfficientNet(width, config["depth_coefficient"], **(settings | options))
+
+
 @converter(
     "timm",
     "efficientnet_b0",
@@ -232,3 +254,37 @@ def from_timm_of_tensorflow(config: dict[str, Any], **options: Any) -> Efficient
     """The networks of timm that were trained in TensorFlow."""
     ours = config["architecture"].removeprefix("tf_")
     return globals()[ours](**({"padding": "same", "epsilon": 1e-3} | options))
+
+
+_KERAS_NAMES = [
+    (r"^stem\.conv/", "stem_conv/"),
+    (r"^stem\.norm/", "stem_bn/"),
+    (r"^top\.conv/", "top_conv/"),
+    (r"^top\.norm/", "top_bn/"),
+    (r"^stages\.(\d+)\.(\d+)\.", lambda m: f"block{int(m[1]) + 1}{chr(ord('a') + int(m[2]))}_"),
+    (r"_depthwise\.conv/", "_dwconv/"),
+    (r"_depthwise\.norm/", "_bn/"),
+    (r"_excite\.", "_se_"),
+    (r"\.conv/", "_conv/"),
+    (r"\.norm/", "_bn/"),
+    (r"^classifier/", "predictions/"),
+]
+
+
+@converter(
+    "keras",
+    "efficientnetb0",
+    "efficientnetb1",
+    "efficientnetb2",
+    "efficientnetb3",
+    "efficientnetb4",
+    "efficientnetb5",
+    "efficientnetb6",
+    "efficientnetb7",
+    names=_KERAS_NAMES,
+    ignored=(r"^normalization_0/",),
+)
+def from_keras(config: dict[str, Any], **options: Any) -> EfficientNet:
+    """keras.applications.EfficientNetB0 to B7, but for their layers that prepare the images."""
+    entry = globals()[config["name"].replace("efficientnetb", "efficientnet_b")]
+    return with_keras_pixels(entry(**({"padding": "same", "epsilon": 1e-3} | options)), "torch")

@@ -8,7 +8,7 @@ from typing import Any
 from ...core import Tensor
 from ...layers import Layer, StochasticDepth
 from ..registry import converter, model
-from .classifier import Classifier, ConvNorm, drop_rates, round_channels
+from .classifier import ConvNorm, StagedClassifier, drop_rates, round_channels, with_keras_pixels
 
 
 class InvertedResidual(Layer):
@@ -48,7 +48,7 @@ class InvertedResidual(Layer):
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
-class MobileNetV2(Classifier):
+class MobileNetV2(StagedClassifier):
     """(B, H, W, channels) -> (B, classes); feature maps at strides 2, 4, 8, 16, 32.
 
     Args:
@@ -61,8 +61,6 @@ class MobileNetV2(Classifier):
         drop_path: rate of stochastic depth at the last block.
         options: those of :class:`Classifier`.
     """
-
-    _head_layers = ("top", "dropout", "classifier")
 
     def __init__(
         self,
@@ -92,21 +90,6 @@ class MobileNetV2(Classifier):
                 channels = width
             self.stages.append(stage)
         self.top = ConvNorm(round_channels(top * max(multiplier, 1.0)), 1, activation="relu6", **common)
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        """The last map of each resolution."""
-        x = self.stem(images)
-        maps = []
-        for blocks, strides in zip(self.stages, self.strides):
-            if strides > 1:
-                maps.append(x)
-            for block in blocks:
-                x = block(x)
-        return [*maps, x]
-
-    def head(self, features: Tensor) -> Tensor:
-        """The coarsest feature map (B, H, W, C) -> logits (B, classes)."""
-        return super().head(self.top(features))
 
 
 # Variants
@@ -201,3 +184,32 @@ _TIMM = {"mobilenetv2_050": 0.5, "mobilenetv2_100": 1.0, "mobilenetv2_140": 1.4}
 def from_timm(config: dict[str, Any], **options: Any) -> MobileNetV2:
     """The networks of timm of these names."""
     return MobileNetV2(_TIMM[config["architecture"]], **options)
+
+
+_KERAS = {
+    "mobilenetv2_1.00": "mobilenet_v2",
+    "mobilenetv2_0.50": "mobilenet_v2_050",
+    "mobilenetv2_1.40": "mobilenet_v2_140",
+}
+
+
+def _keras_names(net: MobileNetV2) -> list:
+    """Keras counts the blocks through; the first has a name of its own."""
+    return [
+        (r"^stem\.conv/", "Conv1/"),
+        (r"^stem\.norm/", "bn_Conv1/"),
+        (r"^top\.conv/", "Conv_1/"),
+        (r"^top\.norm/", "Conv_1_bn/"),
+        (r"^stages\.0\.0\.", "expanded_conv_"),
+        (r"^stages\.(\d+)\.(\d+)\.", lambda m: f"block_{net.block_number(m)}_"),
+        (r"\.conv/", "/"),
+        (r"\.norm/", "_BN/"),
+        (r"^classifier/", "predictions/"),
+    ]
+
+
+@converter("keras", "mobilenetv2_1.00", "mobilenetv2_0.50", "mobilenetv2_1.40", names=_keras_names)
+def from_keras(config: dict[str, Any], **options: Any) -> MobileNetV2:
+    """keras.applications.MobileNetV2."""
+    entry = globals()[_KERAS.get(config["name"], config["name"])]
+    return with_keras_pixels(entry(**({"padding": "same", "epsilon": 1e-3} | options)), "tf")

@@ -7,7 +7,7 @@ from typing import Any
 from ...core import Tensor, ops
 from ...layers import Dense, Layer, StochasticDepth
 from ..registry import converter, model
-from .classifier import Classifier, ConvNorm, SqueezeExcite, drop_rates, round_channels
+from .classifier import ConvNorm, SqueezeExcite, StagedClassifier, drop_rates, round_channels, with_keras_pixels
 
 
 class InvertedResidual(Layer):
@@ -17,6 +17,7 @@ class InvertedResidual(Layer):
         width: channels between the convolutions; None for those of the input, without the expansion.
         excite: whether the channels are weighed; this takes ``width``.
         residual: whether the input is added to the output.
+        padding: "even" as in PyTorch, "same" as in TensorFlow.
     """
 
     def __init__(
@@ -29,13 +30,16 @@ class InvertedResidual(Layer):
         activation: str,
         residual: bool,
         drop: float = 0.0,
+        padding: str = "even",
+        epsilon: float = 1e-5,
         **options: Any,
     ):
         super().__init__(**options)
-        self.expand = ConvNorm(width, 1, activation=activation) if width else None
-        self.depthwise = ConvNorm(None, kernel_size, strides, activation=activation)
+        common = {"padding": padding, "epsilon": epsilon}
+        self.expand = ConvNorm(width, 1, activation=activation, **common) if width else None
+        self.depthwise = ConvNorm(None, kernel_size, strides, activation=activation, **common)
         self.excite = SqueezeExcite(excite, gate="hard_sigmoid") if excite else None
-        self.project = ConvNorm(filters, 1, activation=None)
+        self.project = ConvNorm(filters, 1, activation=None, **common)
         self.drop = StochasticDepth(drop) if residual else None
 
     def call(self, x: Tensor) -> Tensor:
@@ -79,13 +83,15 @@ SMALL = (
 )
 
 
-class MobileNetV3(Classifier):
+class MobileNetV3(StagedClassifier):
     """(B, H, W, channels) -> (B, classes); a feature map for each resolution.
 
     Args:
         stages: kernel size, width, channels, whether weighed, activation and stride of each block.
         top: channels before the pooling.
         hidden: units after the pooling.
+        padding: "even" as in PyTorch, "same" as in TensorFlow.
+        epsilon: of the batch normalisation.
         drop_path: rate of stochastic depth at the last block.
         options: those of :class:`Classifier`.
     """
@@ -97,11 +103,14 @@ class MobileNetV3(Classifier):
         stages: tuple[tuple[tuple[int, int, int, bool, str, int], ...], ...],
         top: int,
         hidden: int,
+        padding: str = "even",
+        epsilon: float = 1e-5,
         drop_path: float = 0.0,
         **options: Any,
     ):
         super().__init__(**options)
-        self.stem = ConvNorm(16, 3, 2, activation="hard_swish")
+        common = {"padding": padding, "epsilon": epsilon}
+        self.stem = ConvNorm(16, 3, 2, activation="hard_swish", **common)
         rates = drop_rates(drop_path, [len(stage) for stage in stages])
         self.stages, channels = [], 16
         for index, (stage, drops) in enumerate(zip(stages, rates)):
@@ -111,24 +120,22 @@ class MobileNetV3(Classifier):
                 residual = strides == 1 and channels == filters
                 blocks.append(
                     InvertedResidual(
-                        filters, width if index else None, kernel_size, strides, excite, activation, residual, drop
+                        filters,
+                        width if index else None,
+                        kernel_size,
+                        strides,
+                        excite,
+                        activation,
+                        residual,
+                        drop,
+                        **common,
                     )
                 )
                 channels = filters
             self.stages.append(blocks)
         self.strides = [stage[0][-1] for stage in stages]
-        self.top = ConvNorm(top, 1, activation="hard_swish")
+        self.top = ConvNorm(top, 1, activation="hard_swish", **common)
         self.hidden = Dense(hidden, activation="hard_swish")
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        """The last map of each resolution."""
-        x, maps = self.stem(images), []
-        for blocks, strides in zip(self.stages, self.strides):
-            if strides > 1:
-                maps.append(x)
-            for block in blocks:
-                x = block(x)
-        return [*maps, x]
 
     def head(self, features: Tensor) -> Tensor:
         """The coarsest feature map (B, H, W, C) -> logits (B, classes)."""
@@ -194,3 +201,31 @@ def large_from_timm(config: dict[str, Any], **options: Any) -> MobileNetV3:
 def small_from_timm(config: dict[str, Any], **options: Any) -> MobileNetV3:
     """The smaller network of timm."""
     return mobilenet_v3_small(**options)
+
+
+_KERAS = {"MobileNetV3Large": "mobilenet_v3_large", "MobileNetV3Small": "mobilenet_v3_small"}
+
+
+def _keras_names(net: MobileNetV3) -> list:
+    """Keras counts the blocks through; the first has no number."""
+    return [
+        (r"^stem\.conv/", "conv/"),
+        (r"^stem\.norm/", "conv_bn/"),
+        (r"^top\.conv/", "conv_1/"),
+        (r"^top\.norm/", "conv_1_bn/"),
+        (r"^hidden/", "conv_2/"),
+        (r"^stages\.0\.0\.", "expanded_conv_"),
+        (r"^stages\.(\d+)\.(\d+)\.", lambda m: f"expanded_conv_{net.block_number(m)}_"),
+        (r"_excite\.reduce/", "_squeeze_excite_conv/"),
+        (r"_excite\.expand/", "_squeeze_excite_conv_1/"),
+        (r"\.conv/", "/"),
+        (r"\.norm/", "_bn/"),
+        (r"^classifier/", "logits/"),
+    ]
+
+
+@converter("keras", "MobileNetV3Large", "MobileNetV3Small", names=_keras_names)
+def from_keras(config: dict[str, Any], **options: Any) -> MobileNetV3:
+    """keras.applications.MobileNetV3Large and MobileNetV3Small."""
+    entry = globals()[_KERAS.get(config["name"], config["name"])]
+    return with_keras_pixels(entry(**({"padding": "same", "epsilon": 1e-3} | options)), "tf")

@@ -12,7 +12,7 @@ from typing import Any
 from ...core import Tensor, ops
 from ...layers import BatchNormalization, Layer, StochasticDepth
 from ..registry import converter, model, weights
-from .classifier import Classifier, Conv, ConvNorm, SqueezeExcite, drop_rates
+from .classifier import Classifier, Conv, ConvNorm, SqueezeExcite, drop_rates, with_keras_pixels
 
 
 class BasicBlock(Layer):
@@ -48,6 +48,15 @@ class Bottleneck(Layer):
     def call(self, x: Tensor) -> Tensor:
         residual = self.drop(self.conv3(self.conv2(self.conv1(x))))
         return ops.relu(residual + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class OriginalBottleneck(Bottleneck):
+    """The bottleneck of the paper, which has its stride in the first convolution."""
+
+    def __init__(self, filters: int, strides: int = 1, project: bool = False, drop: float = 0.0, **options: Any):
+        super().__init__(filters, 1, False, drop, **options)
+        self.conv1 = ConvNorm(filters // self.expansion, 1, strides)
+        self.shortcut = ConvNorm(filters, 1, strides, activation=None) if project else None
 
 
 class WideBottleneck(Bottleneck):
@@ -101,6 +110,22 @@ class PreActivationBottleneck(Layer):
         return shortcut + self.drop(self.conv3(ops.relu(self.norm3(y))))
 
 
+class TensorFlowBottleneck(PreActivationBottleneck):
+    """The bottleneck of v2 in Keras: biases where no normalisation follows, and shortcuts that leave out pixels."""
+
+    def __init__(self, filters: int, strides: int = 1, project: bool = False, drop: float = 0.0, **options: Any):
+        super().__init__(filters, strides, project, drop, **options)
+        self.strides = strides
+        self.conv3 = Conv(filters, 1, use_bias=True)
+        self.shortcut = Conv(filters, 1, strides, use_bias=True) if project else None
+
+    def call(self, x: Tensor) -> Tensor:
+        y = ops.relu(self.norm1(x))
+        shortcut = x[:, :: self.strides, :: self.strides] if self.shortcut is None else self.shortcut(y)
+        y = self.conv2(ops.relu(self.norm2(self.conv1(y))))
+        return shortcut + self.drop(self.conv3(ops.relu(self.norm3(y))))
+
+
 class ResNet(Classifier):
     """Stages of residual blocks: (B, H, W, channels) -> (B, classes); feature maps at strides 4, 8, 16, 32.
 
@@ -110,6 +135,8 @@ class ResNet(Classifier):
         widths: channels that come out of each stage.
         stem: filters of the first convolution.
         cifar: the first convolution is 3×3 at full resolution, without pooling after it, for small images.
+        shrink_last: the last blocks of the stages halve the resolution, but for the last stage, in place of the first
+            blocks, but for the first stage; and there are zeros around what is pooled: v2 as in Keras.
         drop_path: rate of stochastic depth at the last block.
         options: those of :class:`Classifier`.
     """
@@ -121,14 +148,15 @@ class ResNet(Classifier):
         widths: tuple[int, ...],
         stem: int = 64,
         cifar: bool = False,
+        shrink_last: bool = False,
         drop_path: float = 0.0,
         **options: Any,
     ):
         super().__init__(**options)
-        self.cifar = cifar
-        self.preactivated = block is PreActivationBottleneck
+        self.cifar, self.shrink_last = cifar, shrink_last
+        self.preactivated = issubclass(block, PreActivationBottleneck)
         if self.preactivated:
-            self.stem = Conv(stem, 3 if cifar else 7, 1 if cifar else 2)
+            self.stem = Conv(stem, 3 if cifar else 7, 1 if cifar else 2, use_bias=shrink_last)
             self.norm = BatchNormalization(epsilon=1e-5, momentum=0.9)
         else:
             self.stem = ConvNorm(stem, 3 if cifar else 7, 1 if cifar else 2)
@@ -138,8 +166,12 @@ class ResNet(Classifier):
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             blocks = []
             for index in range(depth):
-                strides = 2 if stage and index == 0 else 1
-                project = strides > 1 or channels != width
+                if shrink_last:
+                    strides = 2 if stage < len(depths) - 1 and index == depth - 1 else 1
+                    project = index == 0
+                else:
+                    strides = 2 if stage and index == 0 else 1
+                    project = strides > 1 or channels != width
                 blocks.append(block(width, strides, project, rates[stage][index]))
                 channels = width
             self.stages.append(blocks)
@@ -147,7 +179,9 @@ class ResNet(Classifier):
     def features(self, images: Tensor) -> list[Tensor]:
         """The result of each stage."""
         x = self.stem(images)
-        if not self.cifar:
+        if self.shrink_last:
+            x = ops.max_pool(ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 2)
+        elif not self.cifar:
             x = ops.max_pool(x, 3, 2, [(1, 1), (1, 1)])
         maps = []
         for blocks in self.stages:
@@ -316,9 +350,10 @@ weights(
 )
 def from_transformers(config: dict[str, Any], **options: Any) -> ResNet:
     """ResNetForImageClassification."""
-    if config.get("downsample_in_bottleneck") or config.get("downsample_in_first_stage"):
-        raise ValueError("downsampling in the first 1×1 convolution or in the first stage is not implemented")
-    block = Bottleneck if config.get("layer_type", "bottleneck") == "bottleneck" else BasicBlock
+    if config.get("downsample_in_first_stage"):
+        raise ValueError("downsampling in the first stage is not implemented")
+    block = OriginalBottleneck if config.get("downsample_in_bottleneck") else Bottleneck
+    block = block if config.get("layer_type", "bottleneck") == "bottleneck" else BasicBlock
     shape = {"stem": config["embedding_size"], "channels": config["num_channels"]}
     return ResNet(block, tuple(config["depths"]), tuple(config["hidden_sizes"]), **shape, **options)
 
@@ -351,3 +386,61 @@ def from_transformers(config: dict[str, Any], **options: Any) -> ResNet:
 def from_timm(config: dict[str, Any], **options: Any) -> ResNet:
     """The networks of timm and torchvision of these names."""
     return globals()[config["architecture"]](**options)
+
+
+@converter(
+    "timm",
+    "resnetv2_50",
+    "resnetv2_101",
+    "resnetv2_152",
+    names=[
+        (r"^stem\.", "stem.conv."),
+        (r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
+        (r"\.shortcut\.", ".downsample.conv."),
+        (r"^classifier\.", "head.fc."),
+    ],
+)
+def v2_from_timm(config: dict[str, Any], **options: Any) -> ResNet:
+    """The networks of timm of these names, with activations first."""
+    return globals()[config["architecture"].replace("resnetv2_", "resnet") + "_v2"](**options)
+
+
+def _keras_names(net: ResNet) -> list:
+    """Keras numbers convolutions and normalisations from 1 on, and has the shortcut as 0."""
+    names = [(r"^stages\.(\d+)\.(\d+)\.", lambda m: f"conv{int(m[1]) + 2}_block{int(m[2]) + 1}_")]
+    if net is not None and net.preactivated:
+        names += [
+            (r"^stem/", "conv1_conv/"),
+            (r"^norm/", "post_bn/"),
+            (r"_norm1/", "_preact_bn/"),
+            (r"_norm2/", "_1_bn/"),
+            (r"_norm3/", "_2_bn/"),
+            (r"_conv([123])/", r"_\1_conv/"),
+            (r"_shortcut/", "_0_conv/"),
+        ]
+    else:
+        names += [
+            (r"^stem\.(conv|norm)/", r"conv1.\1/"),
+            (r"_conv([123])\.", r"_\1."),
+            (r"_shortcut\.", "_0."),
+            (r"\.conv/", "_conv/"),
+            (r"\.norm/", "_bn/"),
+        ]
+    return [*names, (r"^classifier/", "predictions/")]
+
+
+_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
+
+
+@converter(
+    "keras", "resnet50", "resnet101", "resnet152", "resnet50v2", "resnet101v2", "resnet152v2", names=_keras_names
+)
+def from_keras(config: dict[str, Any], **options: Any) -> ResNet:
+    """keras.applications.ResNet50 to 152 and ResNet50V2 to 152V2, whose strides are in other places than elsewhere."""
+    size, v2 = config["name"].removeprefix("resnet").replace("_", "").partition("v2")[:2]
+    if size not in _DEPTHS:
+        raise ValueError(f"Keras has no {config['name']}")
+    settings = {"depths": _DEPTHS[size], "widths": (256, 512, 1024, 2048)} | options
+    if v2:
+        return with_keras_pixels(ResNet(TensorFlowBottleneck, shrink_last=True, **settings), "tf")
+    return with_keras_pixels(ResNet(OriginalBottleneck, **settings), "caffe")

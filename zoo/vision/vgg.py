@@ -7,7 +7,7 @@ from typing import Any
 from ...core import Tensor, ops
 from ...layers import BatchNormalization, MaxPooling2D, ReLU
 from ..registry import converter, model
-from .classifier import Classifier, Conv
+from .classifier import Classifier, Conv, with_keras_pixels
 
 
 class VGG(Classifier):
@@ -138,3 +138,26 @@ def vgg19_bn(**options):
 def from_timm(config: dict[str, Any], **options: Any) -> VGG:
     """The networks of timm of these names."""
     return globals()[config["architecture"]](**options)
+
+
+def _keras_names(net: VGG) -> list:
+    """Keras counts convolutions by block."""
+    places, block, conv = {}, 1, 0
+    for index, step in enumerate(net.steps if net is not None else []):
+        if isinstance(step, MaxPooling2D):
+            block, conv = block + 1, 0
+        elif isinstance(step, Conv):
+            conv += 1
+            places[index] = f"block{block}_conv{conv}/"
+    return [
+        (r"^steps\.(\d+)/", lambda m: places[int(m[1])]),
+        (r"^hidden([12])/", r"fc\1/"),
+        (r"^classifier/", "predictions/"),
+    ]
+
+
+@converter("keras", "vgg16", "vgg19", names=_keras_names)
+def from_keras(config: dict[str, Any], **options: Any) -> VGG:
+    """keras.applications.VGG16 and VGG19."""
+    settings = {"window": options.get("image_size", 224) // 32, "dropout": 0.0}
+    return with_keras_pixels(globals()[config["name"]](**(settings | options)), "caffe")

@@ -6,9 +6,12 @@ distillation through attention (2020), whose distilled form has a second token a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from ...core import ShapeError, Tensor, ops
+import numpy as np
+
+from ...core import ShapeError, Tensor, Variable, ops
 from ...layers import Dense, Layer, LayerNormalization, StochasticDepth
 from ..registry import converter, model, weights
 from .classifier import Classifier, Conv, drop_rates
@@ -36,6 +39,19 @@ class PatchEmbedding(Layer):
             self.distillation_token = self.add_weight((1, 1, self.width), "zeros", name="distillation_token")
         self.positions = self.add_weight((1, length, self.width), INITIAL, name="positions")
 
+    def adapt_positions(self, value: np.ndarray, variable: Variable, format: str) -> np.ndarray:
+        """Positions (1, tokens + n², width) that were learnt for n × n patches, for as many as there are here.
+
+        Transformers and timm resample them by different cubic functions, each of which is followed here.
+        """
+        side = math.isqrt(max(0, value.shape[1] - self.tokens)) if value.ndim == 3 else 0
+        if variable is not self.positions or side == 0 or value.shape != (1, self.tokens + side**2, self.width):
+            return value
+        rows, columns = (_cubic_shares(side, extent, smooth=format != "transformers") for extent in self.grid)
+        patches = value[0, self.tokens :].reshape(side, side, self.width)
+        patches = np.einsum("hr,wc,rcd->hwd", rows, columns, patches).reshape(1, -1, self.width)
+        return np.concatenate([value[:, : self.tokens], patches], axis=1)
+
     def call(self, images: Tensor) -> Tensor:
         patches = self.project(images)  # (B, rows, columns, width)
         batch, *grid, width = patches.shape
@@ -49,6 +65,27 @@ class PatchEmbedding(Layer):
         first = [ops.broadcast_to(token, (batch, 1, width)) for token in first]
         patches = ops.reshape(patches, (batch, grid[0] * grid[1], width))
         return ops.concatenate([*first, patches], axis=1) + self.positions
+
+
+def _cubic_shares(old: int, new: int, smooth: bool) -> np.ndarray:
+    """What each of ``old`` places contributes to each of ``new`` ones: (new, old)
+
+    Args:
+        smooth: Pillow's cubic function, as wide as the new places; else the one that PyTorch takes without
+            antialiasing, and places beyond the ends are like the last.
+    """
+    a, wide = (-0.5, max(1.0, old / new)) if smooth else (-0.75, 1.0)
+    reach = math.ceil(2 * wide)
+    places = np.arange(-reach, old + reach)
+    far = np.abs((np.arange(new)[:, None] + 0.5) * old / new - 0.5 - places) / wide
+    near = ((a + 2) * far - (a + 3)) * far**2 + 1
+    shares = np.where(far <= 1, near, np.where(far < 2, a * (((far - 5) * far + 8) * far - 4), 0))
+    inside = shares[:, reach:-reach].copy()
+    if smooth:
+        return inside / inside.sum(1, keepdims=True)
+    inside[:, 0] += shares[:, :reach].sum(1)
+    inside[:, -1] += shares[:, -reach:].sum(1)
+    return inside
 
 
 class Attention(Layer):
