@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,8 @@ examples:
   tenzoo run vision/digits --epochs 5 --out runs/first
   tenzoo resume runs/first                 go on with a run that was interrupted
   tenzoo predict runs/first image.png      apply the trained model to a picture
+  tenzoo predict runs/first image.png --gradcam where.png    and show where in it the answer was found
+  tenzoo predict hf://microsoft/resnet-50 photo.jpg          the same with a model of the Hugging Face hub
 
 A run leaves a folder with the model, its metrics, pictures, and report.html to look at.
 TENZOO_DEBUG=1 shows where an error comes from.
@@ -99,10 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", metavar="DIR", help="the folder of the run")
     command.add_argument("--json", action="store_true", help="print the metrics as JSON, and nothing else")
 
-    command = add("predict", "apply the model of a finished run to files")
-    command.add_argument("folder", metavar="DIR", help="the folder of the run")
+    command = add("predict", "apply the model of a finished run, or one of the hub, to files")
+    command.add_argument("model", metavar="DIR", help="the folder of the run, or hf://owner/name[@revision]")
     command.add_argument("files", metavar="FILE", nargs="+", type=Path, help="such as an image")
     command.add_argument("--json", action="store_true", help="print the predictions as JSON")
+    command.add_argument(
+        "--gradcam", metavar="OUT", type=Path, help="picture to write: where in the images the classes were found"
+    )
 
     command = add("models", "show the models of the zoo, for tenzoo.zoo.create")
     command.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="such as resnet, or 'vit_*'")
@@ -209,7 +215,7 @@ def _execute(recipe: registry.Recipe, config: Any, run: RunFolder, as_json: bool
     """Do the work, then write the report and the metrics."""
     from . import report
 
-    earlier = sum(line["seconds"] for line in run.history)
+    earlier = run.seconds
     begun = time.perf_counter()
     try:
         metrics = recipe.run(config, run)
@@ -236,15 +242,24 @@ def _show(run: RunFolder, as_json: bool) -> None:
         print(json.dumps(metrics | {"folder": str(run.path)}, indent=2))
         return
     test = ", ".join(f"{name} {value:.4f}" for name, value in metrics["test"].items())
-    print(f"{run.recipe}: test {test}, after {metrics['seconds']:.1f} s")
+    singles = (f"{name} {value:.4f}, " for name, value in metrics.items() if isinstance(value, float))
+    others = "".join(text for text in singles if not text.startswith("seconds "))
+    print(f"{run.recipe}: test {test}, {others}after {metrics['seconds']:.1f} s")
 
 
 def _predict(options: argparse.Namespace) -> int:
-    run = RunFolder(options.folder, verbose=0)
-    recipe = registry.find(run.recipe)
-    if recipe.predict is None:
-        raise UsageError(f"{recipe.name} makes no predictions from files.")
-    records = recipe.predict(run, options.files)
+    if options.model.startswith("hf://"):
+        from .image_prediction import Predictor
+
+        predictor = Predictor.of_hub(options.model)
+        predict, explain = predictor.records, predictor.explanation
+    else:
+        predict, explain = _of_run(RunFolder(options.model, verbose=0), bool(options.gradcam))
+    records = predict(options.files)
+    if options.gradcam:
+        from .run_folder import save_figure
+
+        save_figure(options.gradcam, explain(options.files))
     if options.json:
         print(json.dumps(records, indent=2))
     else:
@@ -252,16 +267,25 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _of_run(run: RunFolder, explained: bool) -> tuple[Callable, Callable | None]:
+    recipe = registry.find(run.recipe)
+    if recipe.predict is None:
+        raise UsageError(f"{recipe.name} makes no predictions from files.")
+    if explained and recipe.explain is None:
+        raise UsageError(f"{recipe.name} cannot explain its predictions; leave out --gradcam.")
+    return partial(recipe.predict, run), recipe.explain and partial(recipe.explain, run)
+
+
 def _cache(options: argparse.Namespace) -> int:
     from ..core.compiler import native
 
     folder = native.cache_folder()
-    files = list(folder.glob("*.o"))
+    files = [file for file in folder.glob("*") if file.suffix in native.CACHED]
     size = sum(file.stat().st_size for file in files) / 1e6
     if options.action == "clear":
         native.trim_cache(0)
     verb = "removed from" if options.action == "clear" else "in"
-    print(f"{len(files)} kernels, {size:.1f} MB, {verb} {folder}")
+    print(f"{len(files)} kernels and plans, {size:.1f} MB, {verb} {folder}")
     return 0
 
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRAIN, VALIDATION = "#3b6fb6", "#d9822b"
+COLORS = TRAIN, VALIDATION, _ = "#3b6fb6", "#d9822b", "#6f9e4c"
 RIGHT, WRONG = "#3a3a3a", "#c0392b"
+DPI = 130  # pixels in an inch of the pictures
 MAX_CLASSES = 30  # up to here a confusion matrix has room for numbers and names
 
 
@@ -30,13 +31,31 @@ def curves(history: Sequence[dict[str, float]]) -> Figure:
             if name in last:
                 epochs, values = zip(*((line["epoch"], line[name]) for line in history if name in line))
                 axes.plot(epochs, values, color=color, marker="o", markersize=3, linewidth=1.6, label=label)
-        axes.set_title(key.replace("_", " "), loc="left", fontweight="bold")
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(color="#e3e3e3", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        _describe(axes, key.replace("_", " "))
     return figure
+
+
+def comparison(histories: dict[str, Sequence[dict[str, float]]]) -> Figure:
+    """Draw loss and accuracy in validation over the epochs of several trainings by name, the first in front."""
+    figure = _figure(10.4, 3.6)
+    for key, axes in zip(("loss", "accuracy"), figure.subplots(1, 2)):
+        for place, ((name, history), color) in enumerate(zip(histories.items(), COLORS)):
+            values = [line[f"val_{key}"] for line in history]
+            epochs = [line["epoch"] for line in history]
+            axes.plot(
+                epochs, values, color=color, marker="o", markersize=3, linewidth=1.6, label=name, zorder=9 - place
+            )
+        _describe(axes, key)
+    return figure
+
+
+def _describe(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(color="#e3e3e3", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -68,40 +87,119 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str
 
 
 def samples(
-    images: np.ndarray,
+    images: Sequence[np.ndarray],
     labels: np.ndarray,
     predictions: np.ndarray,
     confidences: np.ndarray,
     classes: Sequence[str],
     columns: int = 8,
 ) -> Figure:
-    """Draw images with what they were taken for; a mistake is framed, with the true class beside it.
+    """Draw images with what they were taken for; a mistake is framed, with the true class under it.
 
-    ``images`` is (N, H, W, 1 or 3), from 0 to 1; the other arrays are (N,).
+    ``images`` are (H, W, 1 or 3), from 0 to 1; the other arrays are (N,).
     """
-    rows = -(-len(images) // columns)
-    figure = _figure(1.35 * columns, 1.75 * rows, layout=None)  # so many axes take it a second
-    figure.subplots_adjust(0.01, 0.2 / rows, 0.99, 1 - 0.15 / rows, wspace=0.1, hspace=0.45)
-    rows_of_data = zip(images, labels, predictions, confidences)
-    for place, (image, label, prediction, confidence) in enumerate(rows_of_data):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        _sample(axes, image, classes[prediction], confidence, classes[label])
-    return figure
+    columns = min(columns, len(images))
+    sheet = _Sheet(images, columns, footer=bool(np.any(labels != predictions)))
+    for place, (image, label, prediction, confidence) in enumerate(zip(images, labels, predictions, confidences)):
+        color = RIGHT if prediction == label else WRONG
+        sheet.show(place, image, frame=color if color == WRONG else None)
+        sheet.write(place, f"{shortened(classes[prediction])}  {confidence:.0%}", color)
+        if prediction != label:
+            sheet.write(place, f"is {shortened(classes[label])}", color, below=True)
+    return sheet.figure()
 
 
-def _sample(axes: Axes, image: np.ndarray, prediction: str, confidence: float, label: str) -> None:
-    axes.set(xticks=[], yticks=[])
-    grey = image.shape[-1] == 1
-    axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    wrong = prediction != label
-    axes.spines[:].set(color=WRONG if wrong else "#d0d0d0", linewidth=2.5 if wrong else 0.8)
-    axes.set_title(f"{prediction}  {confidence:.0%}", fontsize=9, color=WRONG if wrong else RIGHT, pad=3)
-    if wrong:
-        axes.set_xlabel(f"is {label}", fontsize=9, color=WRONG, labelpad=2)
+def heat(
+    images: Sequence[np.ndarray],
+    heated: Sequence[np.ndarray],
+    predictions: Sequence[str],
+    confidences: Sequence[float],
+    labels: Sequence[str | None],
+    columns: int = 4,
+    inches: float = 1.3,
+) -> Figure:
+    """Draw pairs of images: as it is, with the predicted class, and coloured where that was found.
+
+    ``images`` and ``heated`` are (H, W, 1 or 3), from 0 to 1. A label is the true class; None where it is not known.
+    An image is ``inches`` large.
+    """
+    columns = min(columns, len(images))
+    mistaken = any(label not in (None, prediction) for label, prediction in zip(labels, predictions))
+    sheet = _Sheet([*images, *heated], 2 * columns, mistaken, inches)
+    for number, (prediction, confidence, label) in enumerate(zip(predictions, confidences, labels)):
+        color = RIGHT if label in (None, prediction) else WRONG
+        sheet.show(2 * number, images[number], frame=color if color == WRONG else None)
+        sheet.show(2 * number + 1, heated[number])
+        sheet.write(2 * number, f"{shortened(prediction, 24)}  {confidence:.0%}", color)
+        if color == WRONG:
+            sheet.write(2 * number, f"is {shortened(label, 24)}", color, below=True)
+    return sheet.figure()
+
+
+def shortened(name: str, longest: int = 13) -> str:
+    """A name that has room over a picture; the hub's are lists of synonyms: "tench, Tinca tinca"."""
+    name = name.partition(",")[0]
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+class _Sheet:
+    """Images side by side in rows, with a line of text over each, and one under it where there is a ``footer``.
+
+    They are pasted into one picture: with axes for each of them drawing takes seconds.
+    """
+
+    GAP = 0.06  # between columns; in units of an image's side, like all that follows
+    UNDER = 0.2
+
+    def __init__(self, images: Sequence[np.ndarray], columns: int, footer: bool, inches: float = 1.3):
+        from PIL import Image
+
+        self.columns = columns
+        self.side = round(inches * DPI)
+        self.font_size = 8 if inches < 2 else 12
+        self.over = self.font_size / (31 * inches)  # room for the line of text
+        self.tallest = max(image.shape[0] / max(image.shape[:2]) for image in images)
+        self.row = self.over + self.tallest + (self.UNDER if footer else 0.02)
+        self.height, self.width = self.row * -(-len(images) // columns), (1 + self.GAP) * columns + self.GAP
+        size = round(self.width * self.side), round(self.height * self.side)
+        self.canvas = Image.new("RGB", size, "white")
+        self.texts: list[tuple] = []
+
+    def show(self, place: int, image: np.ndarray, frame: str | None = None) -> None:
+        from PIL import Image, ImageDraw
+
+        left, top = (round(part * self.side) for part in self._corner(place))
+        pixels = np.round(255 * np.broadcast_to(image, (*image.shape[:2], 3))).astype(np.uint8)
+        scale = self.side / max(image.shape[:2])
+        size = [max(1, round(extent * scale)) for extent in image.shape[1::-1]]
+        method = Image.Resampling.NEAREST if scale > 1.5 else Image.Resampling.LANCZOS
+        left += (self.side - size[0]) // 2
+        self.canvas.paste(Image.fromarray(pixels).resize(size, method), (left, top))
+        if frame:
+            right, bottom = left + size[0], top + size[1]
+            box = (left - 2, top - 2, right + 1, bottom + 1)
+            ImageDraw.Draw(self.canvas).rectangle(box, outline=frame, width=4)
+
+    def write(self, place: int, text: str, color: str, below: bool = False) -> None:
+        left, top = self._corner(place)
+        y, align = (top + self.tallest + 0.03, "top") if below else (top - 0.03, "bottom")
+        self.texts.append((left, y, text, color, align))
+
+    def figure(self) -> Figure:
+        figure = _figure(self.canvas.width / DPI, self.canvas.height / DPI, layout=None)
+        figure.figimage(np.asarray(self.canvas))  # pixel by pixel, at the resolution of the figure
+        for left, y, text, color, align in self.texts:
+            place = left / self.width, 1 - y / self.height
+            figure.text(*place, text, color=color, fontsize=self.font_size, va=align, ha="left")
+        return figure
+
+    def _corner(self, place: int) -> tuple[float, float]:
+        row, column = divmod(place, self.columns)
+        return self.GAP + (1 + self.GAP) * column, self.over + self.row * row
 
 
 def _figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
     # Without pyplot there is no global state, and no window system is looked for.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout=layout)
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout)

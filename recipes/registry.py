@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .run_folder import RunFolder
 
 Metrics = dict[str, Any]  # {"test": {"accuracy": 0.99, ...}, "validation": ..., ...}
@@ -32,6 +34,7 @@ class Recipe:
         expected: what a run with the defaults reaches, as measured: ``{"test.accuracy": (">=", 0.985)}``.
         predict: ``predict(folder, files) -> records`` applies the trained model to files. A record can be
             written as JSON; its ``"summary"`` is the line to print.
+        explain: ``explain(folder, files) -> figure`` shows what in the files led to the predictions.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Recipe:
     smoke: dict[str, Any]
     expected: dict[str, tuple[str, float]]
     predict: Callable[[RunFolder, list[Path]], list[dict]] | None
+    explain: Callable[[RunFolder, list[Path]], Figure] | None
 
 
 def recipe(
@@ -47,13 +51,14 @@ def recipe(
     smoke: dict[str, Any],
     expected: dict[str, tuple[str, float]] | None = None,
     predict: Callable[[RunFolder, list[Path]], list[dict]] | None = None,
+    explain: Callable[[RunFolder, list[Path]], Figure] | None = None,
 ) -> Callable[[Callable], Callable]:
     """Register a function as the recipe of its file; see :class:`Recipe` for the arguments."""
 
     def register(run: Callable[[Any, RunFolder], Metrics]) -> Callable:
         domain, module = run.__module__.split(".")[-2:]
         name = f"{domain}/{module.replace('_', '-')}"
-        _recipes[name] = Recipe(name, run, config, smoke, expected or {}, predict)
+        _recipes[name] = Recipe(name, run, config, smoke, expected or {}, predict, explain)
         return run
 
     return register

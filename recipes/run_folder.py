@@ -1,7 +1,7 @@
 """The folder that a run writes: what was asked for, what came out, and what it takes to continue.
 
     config.json      the recipe and its configuration
-    metrics.jsonl    one line for each finished epoch
+    metrics.jsonl    one line for each finished epoch; other trainings of the run have a file of their own
     checkpoint/      where training stands, for `tenzoo resume`
     model.tenzoo     the trained model, and what its recipe keeps beside it
     *.png            pictures, each with a description in its metadata
@@ -98,8 +98,17 @@ class RunFolder:
     @property
     def history(self) -> list[dict[str, float]]:
         """The metrics of each finished epoch: ``[{"epoch": 1, "seconds": 0.9, "loss": 1.2, ...}, ...]``."""
-        file = self.path / "metrics.jsonl"
+        return self.history_of("metrics")
+
+    def history_of(self, log: str) -> list[dict[str, float]]:
+        """The metrics of each finished epoch of another training of the run; see :meth:`callbacks`."""
+        file = self.path / f"{log}.jsonl"
         return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+
+    @property
+    def seconds(self) -> float:
+        """How long all finished epochs took."""
+        return sum(line["seconds"] for file in self.path.glob("*.jsonl") for line in self.history_of(file.stem))
 
     def read(self, name: str) -> Any:
         """Return the content of a JSON file."""
@@ -115,8 +124,8 @@ class RunFolder:
             shutil.rmtree(self.path)
 
     def save_model(self, model: Model) -> None:
-        """Write ``model.tenzoo``."""
-        model.save(self.path / "model.tenzoo")
+        """Write ``model.tenzoo``, without the state of the optimizer, which is in the checkpoint."""
+        model.save(self.path / "model.tenzoo", include_optimizer=False)
 
     def load_model(self) -> Model:
         """Return the trained model.
@@ -134,11 +143,14 @@ class RunFolder:
 
     def save_figure(self, name: str, figure: Figure, description: str) -> None:
         """Write a picture; the report shows it over its description."""
-        with replacing(self.path / name) as temporary:
-            figure.savefig(temporary, format="png", dpi=130, metadata={"Description": description})
+        save_figure(self.path / name, figure, metadata={"Description": description})
 
-    def callbacks(self) -> list[Callback]:
-        """Return the callbacks that write ``metrics.jsonl`` and ``checkpoint/``, and resume from them."""
+    def callbacks(self, stage: str = "", log: str = "metrics") -> list[Callback]:
+        """Return the callbacks that write ``metrics.jsonl`` and ``checkpoint/``, and resume from them.
+
+        A run that calls ``fit`` several times names each: ``stage`` is the checkpoint's folder inside that folder. Fits
+        whose epochs follow one another share a ``log``; others have one of their own.
+        """
         from ..training import callbacks
 
         begun = 0.0
@@ -148,21 +160,38 @@ class RunFolder:
             begun = time.perf_counter()
 
         def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
-            self._log(epoch + 1, time.perf_counter() - begun, logs)
+            self._log(log, epoch + 1, time.perf_counter() - begun, logs)
 
         # The line goes before the checkpoint: killed in between, the epoch is trained and logged once more.
         return [
             callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin, on_epoch_end=on_epoch_end),
-            callbacks.BackupAndRestore(self.path / "checkpoint", delete_checkpoint=False),
+            callbacks.BackupAndRestore(self.path / "checkpoint" / stage, delete_checkpoint=False),
         ]
 
-    def _log(self, epoch: int, seconds: float, logs: dict[str, float]) -> None:
+    def _log(self, log: str, epoch: int, seconds: float, logs: dict[str, float]) -> None:
         # JSON has no NaN and no infinity.
         values = {key: float(value) if math.isfinite(value) else None for key, value in logs.items()}
         line = {"epoch": epoch, "seconds": round(seconds, 3)} | values
-        lines = [earlier for earlier in self.history if earlier["epoch"] < epoch] + [line]
-        with replacing(self.path / "metrics.jsonl") as temporary:
+        lines = [earlier for earlier in self.history_of(log) if earlier["epoch"] < epoch] + [line]
+        with replacing(self.path / f"{log}.jsonl") as temporary:
             temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in lines), "utf-8")
+
+
+def save_figure(path: Path, figure: Figure, **options: Any) -> None:
+    """Write a figure in the format that the name says, whole or not at all.
+
+    Raises:
+        RunFolderError: there is no such folder, or the format is unknown.
+    """
+    from .pictures import DPI  # numpy comes with it
+
+    if not path.parent.is_dir():
+        raise RunFolderError(f"{path} cannot be written: there is no folder {path.parent}.")
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:] not in known:
+        raise RunFolderError(f"{path} cannot be written: expected a name that ends in .png or .jpg.")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, **options)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ from .loops import Module, i8, i32, i64, index, ptr, void
 
 CACHE_FORMAT = b"tenzoo object code 2\n"  # the number changes with the passes that emit_llvm runs
 CACHE_LIMIT = 512 << 20  # bytes
+CACHED = (".o", ".plan")  # object code, and what programs are made of it
 SPINS = 4000  # pauses before a waiting thread goes to sleep: some 50 microseconds
 
 
@@ -107,7 +108,7 @@ def trim_cache(limit: int = CACHE_LIMIT) -> None:
     with contextlib.suppress(OSError):
         found = []
         for entry in os.scandir(cache_folder()):
-            if entry.name.endswith((".o", ".plan", ".part")):
+            if entry.name.endswith((*CACHED, ".part")):
                 with contextlib.suppress(OSError):
                     status = entry.stat()
                     found.append((status.st_mtime, status.st_size, entry.path))

@@ -1,17 +1,18 @@
-"""What the recipes for image classification share: options, training, pictures, and prediction on files."""
+"""What the recipes for image classification share: options, training and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ... import datasets, training
 from ...training import callbacks, losses, optimizers, schedules, utils
+from ...zoo.vision.gradcam import grad_cam, overlay
 from .. import pictures
+from ..image_prediction import border_mean, probabilities_of
 from ..registry import Metrics
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 
 VALIDATION_SHARE = 0.1  # of the training images
 WARM_UP_SHARE = 0.1  # of the steps
-SHOWN = 32  # samples in the picture
+SHOWN = 32  # samples in a picture
+EXPLAINED = 12  # those of them with Grad-CAM, a quarter of them mistakes
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # (B, H, W, C) -> (B, H, W, C)
 
 
 @dataclass(frozen=True)
-class ClassificationConfig:
+class TrainingConfig:
     """Options of every recipe for image classification."""
 
     epochs: int = 10
@@ -38,8 +40,6 @@ class ClassificationConfig:
     """How strongly AdamW pulls the weights to 0."""
     seed: int = 0
     """The same seed gives the same numbers: initial weights, order of the images, augmentation, dropout."""
-    data: str = "auto"
-    """`auto` (shipped or downloaded), `synthetic` (made up), or a folder with the published files."""
     limit: int | None = None
     """Use no more than this many images for training, and for the test, to try things out."""
 
@@ -52,6 +52,14 @@ class ClassificationConfig:
             raise ValueError(f"learning_rate must be positive, received {self.learning_rate}.")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, received {self.seed}.")
+
+
+@dataclass(frozen=True)
+class ClassificationConfig(TrainingConfig):
+    """Options of the recipes for a known dataset."""
+
+    data: str = "auto"
+    """`auto` (shipped or downloaded), `synthetic` (made up), or a folder with the published files."""
 
 
 class Split(NamedTuple):
@@ -93,7 +101,7 @@ def train_classifier(
     train, validation, test = load_splits(spec, config)
     shape, high = train.images.shape[1:], spec.value_range[1]
     preprocessing = {"height": shape[0], "width": shape[1], "channels": shape[2], "maximum": high}
-    preprocessing["dark_border"] = bool(_border_mean(train.images) < high / 2)
+    preprocessing["dark_border"] = bool(border_mean(train.images) < high / 2)
     run.write("preprocess.json", preprocessing | {"classes": spec.classes})
 
     utils.set_random_seed(config.seed)
@@ -111,11 +119,19 @@ def train_classifier(
         callbacks=[callbacks.TerminateOnNaN(), *run.callbacks()],
         verbose=run.verbose,
     )
-    _check_finite(run.history)
+    check_finite(run.history)
     run.save_model(model)
 
     logits = model.predict(test.batches(config.batch_size), verbose=0)
-    draw_pictures(run, Split(test.images / high, test.labels), probabilities_of(logits), spec.classes)
+    draw_pictures(
+        run,
+        model,
+        inputs=lambda numbers: test.images[numbers].astype(np.float32),
+        view=lambda pixels: pixels / high,
+        labels=test.labels,
+        logits=logits,
+        classes=spec.classes,
+    )
     last = run.history[-1]
     return {
         "test": model.evaluate(test.batches(config.batch_size), return_dict=True, verbose=0),
@@ -127,16 +143,8 @@ def train_classifier(
 
 def load_splits(spec: datasets.DatasetSpec, config: ClassificationConfig) -> tuple[Split, Split, Split]:
     """Return the images for training, for validation (a tenth of the former) and for the test."""
-    folder = None if config.data == "auto" else config.data
-    try:
-        train, test = (Split(*spec.arrays(split, folder)) for split in ("train", "test"))
-    except datasets.FetchError as error:
-        raise datasets.FetchError(f"{error}\nHere: --data DIR, or --data synthetic.") from error
-    train, test = (
-        Split(images.reshape(*images.shape[:3], -1)[: config.limit], labels[: config.limit])
-        for images, labels in (train, test)
-    )
-    held_out = _stratified_tenth(train.labels)
+    train, test = load_published(spec, config)
+    held_out = stratified(train.labels, VALIDATION_SHARE)
     return (
         Split(train.images[~held_out], train.labels[~held_out]),
         Split(train.images[held_out], train.labels[held_out]),
@@ -144,11 +152,28 @@ def load_splits(spec: datasets.DatasetSpec, config: ClassificationConfig) -> tup
     )
 
 
-def _stratified_tenth(labels: np.ndarray) -> np.ndarray:
-    """Return a mask of every tenth sample of each class, at least one."""
+def load_published(spec: datasets.DatasetSpec, config: ClassificationConfig) -> tuple[Split, Split]:
+    """Return the images for training and for the test, as many as are wanted.
+
+    Raises:
+        FetchError: they are not there; the message says how they can be had.
+    """
+    folder = None if config.data == "auto" else config.data
+    try:
+        train, test = (Split(*spec.arrays(split, folder)) for split in ("train", "test"))
+    except datasets.FetchError as error:
+        raise datasets.FetchError(f"{error}\nHere: --data DIR, or --data synthetic.") from error
+    return tuple(
+        Split(images.reshape(*images.shape[:3], -1)[: config.limit], labels[: config.limit])
+        for images, labels in (train, test)
+    )
+
+
+def stratified(labels: np.ndarray, share: float) -> np.ndarray:
+    """Return a mask of this share of the samples of each class, evenly spaced, at least one."""
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
-        held_out[np.flatnonzero(labels == label)[:: round(1 / VALIDATION_SHARE)]] = True
+        held_out[np.flatnonzero(labels == label)[:: round(1 / share)]] = True
     return held_out
 
 
@@ -158,16 +183,15 @@ def warm_up_and_cosine(highest: float, steps: int) -> schedules.LearningRateSche
     return schedules.CosineDecay(0.0, max(1, steps - warm_up), warmup_target=highest, warmup_steps=warm_up)
 
 
-def probabilities_of(logits: np.ndarray) -> np.ndarray:
-    """Return the softmax of logits (N, classes)."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+def moved(
+    images: np.ndarray, rng: np.random.Generator, rows: int, columns: int, border: str = "constant"
+) -> np.ndarray:
+    """Move each image by up to so many rows and columns: (B, H, W, C) -> (B, H, W, C).
 
-
-def moved(images: np.ndarray, rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Move each image by up to so many rows and columns; what comes in is 0: (B, H, W, C) -> (B, H, W, C)."""
+    What comes in is 0, or with ``border="reflect"`` the mirrored image.
+    """
     count, height, width, _ = images.shape
-    padded = np.pad(images, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+    padded = np.pad(images, ((0, 0), (rows, rows), (columns, columns), (0, 0)), border)
     top = rng.integers(0, 2 * rows + 1, (count, 1)) + np.arange(height)  # (B, H)
     left = rng.integers(0, 2 * columns + 1, (count, 1)) + np.arange(width)  # (B, W)
     return padded[np.arange(count)[:, None, None], top[:, :, None], left[:, None, :]]
@@ -178,10 +202,31 @@ def mirrored(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(rng.random((len(images), 1, 1, 1)) < 0.5, images[:, :, ::-1], images)
 
 
-def draw_pictures(run: RunFolder, test: Split, probabilities: np.ndarray, classes: tuple[str, ...]) -> None:
-    """Write the curves, the confusion matrix and a sheet of test images with predictions."""
+def draw_pictures(
+    run: RunFolder,
+    model: training.Model,
+    inputs: Callable[[np.ndarray], np.ndarray],
+    view: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    logits: np.ndarray,
+    classes: Sequence[str],
+) -> None:
+    """Write the curves, the confusion matrix, and sheets of test images: some, the worst mistakes, Grad-CAM.
+
+    ``inputs`` gives what the model takes for test images by number, (n, H, W, C), and ``view`` turns that into pixels
+    from 0 to 1; ``labels`` (N,) and ``logits`` (N, classes) are those of the whole test set.
+    """
+    probabilities = probabilities_of(logits)
     predictions, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predictions != test.labels)
+    wrong = np.flatnonzero(predictions != labels)
+    worst = wrong[np.argsort(-confidences[wrong], kind="stable")][:SHOWN]
+    some = np.random.default_rng(0).permutation(len(labels))[:SHOWN]
+
+    def sheet(name: str, numbers: np.ndarray, description: str) -> None:
+        images = view(inputs(numbers))
+        parts = (labels[numbers], predictions[numbers], confidences[numbers])
+        run.save_figure(name, pictures.samples(images, *parts, classes), description)
+
     run.save_figure(
         "curves.png",
         pictures.curves(run.history),
@@ -190,64 +235,36 @@ def draw_pictures(run: RunFolder, test: Split, probabilities: np.ndarray, classe
     )
     run.save_figure(
         "confusion.png",
-        pictures.confusion(test.labels, predictions, classes),
+        pictures.confusion(labels, predictions, classes),
         "How often each true class (row) of the test images was taken for which class (column).",
     )
-    # The mistakes, the most confident first, then what else comes first in the test set.
-    mistakes = wrong[np.argsort(-confidences[wrong], kind="stable")][: SHOWN // 2]
-    others = np.setdiff1d(np.arange(len(predictions)), wrong)[: SHOWN - len(mistakes)]
-    shown = np.concatenate([mistakes, others])
-    images = test.images[shown]
-    run.save_figure(
-        "samples.png",
-        pictures.samples(images, test.labels[shown], predictions[shown], confidences[shown], classes),
-        f"Test images with the predicted class and its probability: the {len(mistakes)} most confident of "
-        f"{len(wrong)} mistakes in {len(predictions)} images, framed, and some of the others.",
+    sheet(
+        "samples.png", some, "Test images drawn by lot, with the predicted class and its probability; mistakes framed."
     )
-
-
-def predict_images(run: RunFolder, files: Iterable[Path], best: int = 3) -> list[dict]:
-    """Classify image files of any size with the trained model of a run.
-
-    A grey image is inverted where its border is light and that of the training images dark, or the reverse:
-    so ink on paper is read by a net that learnt white digits on black.
-
-    Returns for each ``{"file", "predictions": [{"label", "probability"}, ...], "summary"}``, best first.
-
-    Raises:
-        DataError: names the file that is missing or no image.
-    """
-    model, about = run.load_model(), run.read("preprocess.json")
-    size, classes = (about["height"], about["width"]), about["classes"]
-    images = [datasets.decode_image(file, size, about["channels"]) for file in files]
-    if about["channels"] == 1:
-        images = [
-            image if (_border_mean(image[None]) < 127.5) == about["dark_border"] else 255 - image for image in images
-        ]
-    pixels = np.stack(images).astype(np.float32) * (about["maximum"] / 255)
-    logits = model.predict(pixels, verbose=0)
-    records = []
-    for file, probabilities in zip(files, probabilities_of(logits)):
-        order = np.argsort(-probabilities, kind="stable")[:best]
-        predictions = [
-            {"label": classes[index], "probability": round(float(probabilities[index]), 6)} for index in order
-        ]
-        listing = ", ".join(f"{entry['label']} {entry['probability']:.1%}" for entry in predictions)
-        records.append({"file": str(file), "predictions": predictions, "summary": f"{file}: {listing}"})
-    return records
-
-
-def _border_mean(images: np.ndarray) -> float:
-    """Return the mean of the outermost pixels of images (N, H, W, C)."""
-    rows, columns = images[:, [0, -1]], images[:, :, [0, -1]]
-    return (rows.mean() + columns.mean()) / 2
+    if len(worst):
+        counted = f"{len(wrong)} mistakes" if len(wrong) > 1 else "1 mistake"
+        sheet("mistakes.png", worst, f"The most confident of {counted} in {len(labels)} test images.")
+    explained = np.concatenate([some[: EXPLAINED - EXPLAINED // 4], worst[: EXPLAINED // 4]])
+    pixels = inputs(explained)
+    images = view(pixels)
+    heated = [
+        overlay(np.round(255 * image).astype(np.uint8), heat) / 255
+        for image, heat in zip(images, grad_cam(model, pixels))
+    ]
+    names = [[classes[index] for index in of[explained]] for of in (predictions, labels)]
+    run.save_figure(
+        "gradcam.png",
+        pictures.heat(images, heated, names[0], confidences[explained], names[1]),
+        "Where the net found what speaks for the class that it predicts (Grad-CAM): red most, blue least.",
+    )
 
 
 def _as_floats(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32), labels.astype(np.int32)
 
 
-def _check_finite(history: list[dict[str, float]]) -> None:
+def check_finite(history: list[dict[str, float]]) -> None:
+    """Raise a FloatingPointError if the loss of an epoch is no number."""
     for line in history:
         if line["loss"] is None:
             raise FloatingPointError(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import layers, training
+from ..image_prediction import explain_images, predict_images
 from ..registry import Metrics, recipe
-from ._classification import ClassificationConfig, mirrored, moved, predict_images, train_classifier
+from ._classification import ClassificationConfig, mirrored, moved, train_classifier
 
 if TYPE_CHECKING:
     from ..run_folder import RunFolder
@@ -47,7 +48,12 @@ def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return moved(mirrored(images, rng), rng, rows=4, columns=4)
 
 
-@recipe(Config, smoke={"epochs": 1, "data": "synthetic", "limit": 64}, predict=predict_images)
+@recipe(
+    Config,
+    smoke={"epochs": 1, "data": "synthetic", "limit": 64},
+    predict=predict_images,
+    explain=explain_images,
+)
 def run(config: Config, run: RunFolder) -> Metrics:
     """Train, test, and leave model and pictures in the folder."""
     return train_classifier(config, run, "cifar10", build, augment)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import layers, training
+from ..image_prediction import explain_images, predict_images
 from ..registry import Metrics, recipe
-from ._classification import ClassificationConfig, moved, predict_images, train_classifier
+from ._classification import ClassificationConfig, moved, train_classifier
 
 if TYPE_CHECKING:
     from ..run_folder import RunFolder
@@ -63,6 +64,7 @@ def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     smoke={"epochs": 1, "limit": 256},
     expected={"test.accuracy": (">=", 0.985)},
     predict=predict_images,
+    explain=explain_images,
 )
 def run(config: Config, run: RunFolder) -> Metrics:
     """Train, test, and leave model and pictures in the folder."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import layers, training
+from ..image_prediction import explain_images, predict_images
 from ..registry import Metrics, recipe
-from ._classification import ClassificationConfig, moved, predict_images, train_classifier
+from ._classification import ClassificationConfig, moved, train_classifier
 
 if TYPE_CHECKING:
     from ..run_folder import RunFolder
@@ -46,7 +47,12 @@ def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return moved(images, rng, rows=2, columns=2)
 
 
-@recipe(Config, smoke={"epochs": 1, "data": "synthetic", "limit": 128}, predict=predict_images)
+@recipe(
+    Config,
+    smoke={"epochs": 1, "data": "synthetic", "limit": 128},
+    predict=predict_images,
+    explain=explain_images,
+)
 def run(config: Config, run: RunFolder) -> Metrics:
     """Train, test, and leave model and pictures in the folder."""
     return train_classifier(config, run, "mnist", build, augment)

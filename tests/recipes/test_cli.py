@@ -41,7 +41,8 @@ def test_list(tenzoo):
     lines = tenzoo("list").output.splitlines()
     (digits,) = [line for line in lines if line.startswith("vision/digits ")]
     assert "digits" in digits.partition(" ")[2]
-    assert [line.split()[0] for line in tenzoo("list", "cifar").output.splitlines()] == ["vision/cifar10"]
+    cifar = [line.split()[0] for line in tenzoo("list", "cifar").output.splitlines()]
+    assert cifar == ["vision/cifar10", "vision/cifar10-resnet20"]
     assert tenzoo("list", "vision/m*").output.startswith("vision/mnist")
 
 

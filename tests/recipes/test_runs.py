@@ -22,6 +22,9 @@ FILES = {
     "model.tenzoo",
     "checkpoint",
     "curves.png",
+    "confusion.png",
+    "samples.png",
+    "gradcam.png",
     "report.html",
 }
 
