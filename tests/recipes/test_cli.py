@@ -25,7 +25,7 @@ def test_version(tenzoo):
 def test_cache(tenzoo, tmp_path, monkeypatch):
     monkeypatch.setenv("TENZOO_CACHE", str(tmp_path))
     (tmp_path / "kernel.o").write_bytes(bytes(2_000_000))
-    assert tenzoo("cache", "show").output == f"1 kernels, 2.0 MB, in {tmp_path}\n"
+    assert tenzoo("cache", "show").output == f"1 kernels and plans, 2.0 MB, in {tmp_path}\n"
     assert "removed from" in tenzoo("cache", "clear").output
     assert not list(tmp_path.iterdir())
 
