@@ -519,7 +519,7 @@ class ScheduleFreeAdamW(Optimizer):
         self.warmup_steps = warmup_steps
 
     def slots(self, variable: Variable) -> dict[str, Any]:
-        return {"momentum": variable.numpy(), "velocity": 0.0}
+        return {"momentum": variable._value.numpy(), "velocity": 0.0}  # a value, also while a step is traced
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         fast, velocity = self.state(variable)

@@ -1,16 +1,14 @@
-"""Each layer against Keras: the same weights, outputs and gradients."""
-
-import os
+"""Layers against Keras in chosen cases: the same weights give the same outputs, gradients and training steps."""
 
 import numpy as np
 import pytest
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
-jax = pytest.importorskip("jax")
+pytest.importorskip("jax")
+
+from driver import Case, Inner, Random, compare  # noqa: E402
 
 from tenzoo import core, layers  # noqa: E402
-from tenzoo.core import pytree  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -113,18 +111,18 @@ CASES = [
     ),
     (
         "RNN",
-        {"cell": lambda m: [m.LSTMCell(4), m.GRUCell(3)], "return_state": True},
+        {"cell": [Inner("LSTMCell", {"units": 4}), Inner("GRUCell", {"units": 3})], "return_state": True},
         (2, 3, 4),
         {"mask": MASK},
     ),
-    ("RNN", {"cell": lambda m: m.SimpleRNNCell(3), "return_sequences": True}, SERIES, {}),
-    ("Bidirectional", {"layer": lambda m: m.LSTM(3, return_sequences=True)}, (2, 3, 4), {"mask": MASK}),
-    ("Bidirectional", {"layer": lambda m: m.GRU(3, return_state=True), "merge_mode": None}, SERIES, {}),
-    ("Bidirectional", {"layer": lambda m: m.SimpleRNN(3), "merge_mode": "ave"}, (2, 3, 4), {"mask": MASK}),
+    ("RNN", {"cell": Inner("SimpleRNNCell", {"units": 3}), "return_sequences": True}, SERIES, {}),
+    ("Bidirectional", {"layer": Inner("LSTM", {"units": 3, "return_sequences": True})}, (2, 3, 4), {"mask": MASK}),
+    ("Bidirectional", {"layer": Inner("GRU", {"units": 3, "return_state": True}), "merge_mode": None}, SERIES, {}),
+    ("Bidirectional", {"layer": Inner("SimpleRNN", {"units": 3}), "merge_mode": "ave"}, (2, 3, 4), {"mask": MASK}),
     ("ConvLSTM1D", {"filters": 2, "kernel_size": 3, "padding": "same", "strides": 2}, (2, 3, 6, 2), {}),
     ("ConvLSTM2D", {"filters": 2, "kernel_size": 2, "return_sequences": True}, (2, 3, 5, 4, 1), {}),
     ("ConvLSTM3D", {"filters": 2, "kernel_size": 2, "return_state": True}, (1, 2, 3, 3, 3, 1), {}),
-    ("TimeDistributed", {"layer": lambda m: m.Conv1D(3, 2)}, (2, 3, 5, 4), {}),
+    ("TimeDistributed", {"layer": Inner("Conv1D", {"filters": 3, "kernel_size": 2})}, (2, 3, 5, 4), {}),
     ("EinsumDense", {"equation": "abc,cde->abde", "output_shape": (None, 2, 4), "bias_axes": "e"}, (2, 3, 5), {}),
     ("EinsumDense", {"equation": "ab...,bc->ac...", "output_shape": 4, "bias_axes": "c"}, (2, 3, 5), {}),
     ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3}, QUERY, {"value": VALUE, "use_causal_mask": True}),
@@ -172,69 +170,16 @@ CASES = [
 ]
 
 
-def _make(module, name, arguments):
-    """The layer of a module; arguments that are functions make layers of the module."""
-    arguments = {key: value(module) if callable(value) else value for key, value in arguments.items()}
-    return getattr(module, name)(**arguments)
-
-
-def _data(inputs, generator):
+def _described(inputs):
+    """Shapes stand for random numbers."""
     if isinstance(inputs, list):
-        return [_data(shape, generator) for shape in inputs]
-    return inputs if isinstance(inputs, np.ndarray) else generator.normal(size=inputs).astype("float32")
-
-
-def _keras_results(layer, data, options, cotangent):
-    """Output, gradients by float inputs and trainable weights, and the weights that are not trained."""
-    trained = [variable.value for variable in layer.trainable_variables]
-    fixed = [variable.value for variable in layer.non_trainable_variables]
-    floats = pytree.map(lambda leaf: leaf.dtype.kind == "f", data)
-
-    def loss(inputs, weights):
-        inputs = pytree.map(lambda x, given, f: x if f else given, inputs, data, floats)
-        output, state = layer.stateless_call(weights, fixed, inputs, **options)
-        return _inner(output, cotangent), (output, state)
-
-    inputs = pytree.map(lambda leaf: leaf.astype("float32"), data)
-    (_, (output, state)), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(inputs, trained)
-    inputs = [g for g, f in zip(pytree.flatten(gradients[0]), pytree.flatten(floats)) if f]
-    weights = [variable for variable in layer.non_trainable_variables if "seed_generator" not in variable.path]
-    state = [s for s, v in zip(state, layer.non_trainable_variables) if any(v is w for w in weights)]
-    return output, [*inputs, *gradients[1]], state
-
-
-def _inner(output, cotangent):
-    return sum((o * c).sum() for o, c in zip(pytree.flatten(output), cotangent, strict=True))
-
-
-def _our_results(layer, data, options, cotangent):
-    inputs = pytree.map(core.tensor, data)
-    watched = [leaf for leaf in pytree.flatten(inputs) if leaf.dtype.kind == "f"]
-    with core.GradientTape() as tape:
-        tape.watch(watched)
-        output = layer(inputs, **options)
-        loss = _inner(output, cotangent)
-    sources = [*watched, *layer.trainable_variables]
-    gradients = [np.zeros(v.shape) if g is None else g for g, v in zip(tape.gradient(loss, sources), sources)]
-    return output, gradients, layer.non_trainable_weights
+        return [_described(part) for part in inputs]
+    return Random(inputs) if isinstance(inputs, tuple) else inputs
 
 
 @pytest.mark.parametrize(("name", "arguments", "inputs", "options"), CASES)
 def test_layer(name, arguments, inputs, options):
-    generator = np.random.default_rng(0)
-    data = _data(inputs, generator)
-    theirs, ours = (_make(module, name, arguments) for module in (keras.layers, layers))
-    shapes = [leaf.shape for leaf in pytree.flatten(theirs(data, **options))]
-    assert [leaf.shape for leaf in pytree.flatten(ours(data, **options))] == shapes
-    values = [generator.uniform(0.5, 1.5, weight.shape).astype("float32") for weight in theirs.weights]
-    theirs.set_weights(values)
-    ours.set_weights(values)
-    cotangent = [generator.normal(size=shape).astype("float32") for shape in shapes]
-    expected = _keras_results(theirs, data, options, cotangent)
-    found = _our_results(ours, data, options, cotangent)
-    scale = max(1, *(np.abs(b).max(initial=0) for b in pytree.flatten(expected)))
-    for a, b in zip(pytree.flatten(found), pytree.flatten(expected), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-5, atol=2e-5 * scale)
+    compare(name, Case(_described(inputs), arguments, options), compiled=False, steps=2)
 
 
 def test_spectral_normalization():

@@ -280,3 +280,13 @@ def test_an_optimizer_as_written_for_keras():
         step(built_in, theirs)
     for a, b in zip(values(ours), values(theirs)):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_optimizer_may_be_built_while_a_step_is_traced(name):
+    weights = [tz.Variable([[1.0, -2.0], [0.5, 3.0]]) for _ in range(2)]
+    updates = [CLASSES[name]().apply for _ in range(2)]
+    updates[1] = tz.jit(lambda gradients, apply=updates[1]: apply(gradients, [weights[1]]))
+    updates[0]([tz.tensor([[0.1, -0.2], [0.3, 0.4]])], [weights[0]])
+    updates[1]([tz.tensor([[0.1, -0.2], [0.3, 0.4]])])
+    np.testing.assert_allclose(weights[1].numpy(), weights[0].numpy(), rtol=1e-5)
