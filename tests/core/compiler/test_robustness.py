@@ -113,7 +113,7 @@ total = core.Variable(np.zeros((700, 700), "float32"))
 @core.jit
 def step(x):
     def body(carry, _):
-        carry = carry @ x * 0.01 + x
+        carry = carry @ x * 0.001 + x
         return carry, core.ops.sum(carry)
     total.assign(core.ops.scan(body, total.value, None, 20)[0])
 
