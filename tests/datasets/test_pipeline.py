@@ -464,9 +464,10 @@ def test_prefetch_works_ahead_but_not_far():
 
 
 SCRIPT = """
-import time
+import signal, time
 from tenzoo.datasets import Dataset
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 def slow(n):
     time.sleep(0.05)
     return n

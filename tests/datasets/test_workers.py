@@ -136,9 +136,11 @@ def test_closing_or_dropping_an_iterator_ends_the_workers():
 
 
 SCRIPT = """
-import os, time
+import os, signal, time
 import numpy as np
 from tenzoo.datasets import Dataset
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 
 def work(x):
     time.sleep(0.01)

@@ -104,8 +104,12 @@ def test_kernels_compile_for_other_processors(triple, cpu, features, size, tmp_p
 # Interrupts
 
 ENDLESS = """
+import signal
+
 import numpy as np
 from tenzoo import core
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 
 total = core.Variable(np.zeros((700, 700), "float32"))
 
