@@ -107,12 +107,12 @@ class _MultiHead(Layer):
             k, v = cache[:, 0], cache[:, 1]
         masks = (query_mask, value_mask, key_mask)
         in_steps = return_attention_scores or (training and self.dropout > 0)
-        # The op knows what is causal: it need not look at keys that are hidden for all queries of a block.
-        causal = use_causal_mask and cache is None and self._flat and not in_steps and self.sliding_window is None
-        mask = self._mask(masks, attention_mask, query.shape, k.shape, start, use_causal_mask and not causal)
-        if causal:
-            outputs, scores = ops.dot_product_attention(q, k, v, mask=self._for_heads(mask), is_causal=True), None
+        plain = self._flat and self.sliding_window is None and not in_steps and cache is None
+        if use_causal_mask and plain and all(m is None for m in (attention_mask, *masks)):
+            # The op knows what is causal: it does not look at keys that are hidden for all queries of a block.
+            outputs, scores = ops.dot_product_attention(q, k, v, is_causal=True), None
         else:
+            mask = self._mask(masks, attention_mask, query.shape, k.shape, start, use_causal_mask)
             outputs, scores = self._attend(q, k, v, mask, training, return_attention_scores)
         if self.use_gate:
             outputs = outputs * self.gate_dense(query)

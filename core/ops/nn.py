@@ -525,6 +525,8 @@ def dot_product_attention(
         )
     scale = float(1 / np.sqrt(q.shape[-1]) if scale is None else scale)
     mask = None if mask is None else math.cast(mask, "bool")
+    if is_causal and mask is not None:  # one mask, as a query that it leaves nothing looks at all keys alike
+        mask, is_causal = math.logical_and(mask, wrap(np.tri(q.shape[1], k.shape[1], dtype=bool))), False
     if bias is None and attn_logits_soft_cap is None and k.shape[1]:
         return _attention(q, k, v, mask, is_causal, scale)
     return _attention_in_steps(q, k, v, mask, bias, is_causal, scale, attn_logits_soft_cap)

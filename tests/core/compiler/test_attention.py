@@ -74,3 +74,11 @@ def test_a_mask_that_does_not_fit_is_refused():
         core.primitives.attention.attention(
             *map(core.tensor, (x, x, x, np.ones((2, 3, 5, 5), bool))), causal=False, scale=1.0
         )
+
+
+def test_a_query_that_may_look_nowhere_looks_at_all_keys_alike():
+    x = np.random.default_rng(0).normal(size=(1, 6, 1, 4)).astype("float32")
+    mask = np.ones((6, 6), bool)
+    mask[:, 0] = False  # and what is causal leaves the first query nothing else
+    attend = core.jit(lambda x: ops.dot_product_attention(x, x, x, mask=mask, is_causal=True))
+    np.testing.assert_allclose(np.asarray(attend(x))[0, 0, 0], x[0, :, 0].mean(0), rtol=1e-5)
