@@ -87,12 +87,10 @@ def _second_gradient(
 ) -> tuple:
     """Further gradients are those of the same computed in steps, with the scores in memory."""
     from ..gradients import vjp
-    from ..ops.nn import dot_product_attention
-
-    how = {"mask": mask[0] if mask else None, "is_causal": causal, "scale": scale}
+    from ..ops import nn
 
     def in_steps(*x: Tensor) -> Tensor:
-        return dot_product_attention(*x, bias=0.0, **how)  # of biased scores the op knows nothing
+        return nn._attention_in_steps(*x, *mask, causal=causal, scale=scale)
 
     def first(q: Tensor, k: Tensor, v: Tensor, dy: Tensor) -> tuple:
         return vjp(in_steps, q, k, v)[1](dy)
