@@ -87,10 +87,10 @@ def _second_gradient(
 ) -> tuple:
     """Further gradients are those of the same computed in steps, with the scores in memory."""
     from ..gradients import vjp
-    from ..ops import nn
+    from ..ops.nn import _attention_in_steps
 
     def in_steps(*x: Tensor) -> Tensor:
-        return nn._attention_in_steps(*x, *mask, causal=causal, scale=scale)
+        return _attention_in_steps(*x, *mask, causal=causal, scale=scale)
 
     def first(q: Tensor, k: Tensor, v: Tensor, dy: Tensor) -> tuple:
         return vjp(in_steps, q, k, v)[1](dy)
