@@ -138,6 +138,14 @@ class Images(Workload):
     size: int
     classes: int
 
+    def forward(self) -> tuple[int, int]:
+        """Operations of the forward pass for one image, and those of the first convolution."""
+        raise NotImplementedError
+
+    def flops(self):
+        each, first = self.forward()
+        return training(self.batch * each, self.batch * first) if self.loss else self.batch * each
+
     def inputs(self, generator):
         return pixels(generator, self.batch, self.size, self.size, 3)
 
@@ -158,13 +166,12 @@ class Cnn(Images):
     hidden: int = 512
     classes: int = 10
 
-    def flops(self):
+    def forward(self):
         n, size, hidden = self.filters, self.size, self.hidden
         first = convolution(size, 3, 3, n)
         each = first + convolution(size, 3, n, n)
         each += convolution(size // 2, 3, n, 2 * n) + convolution(size // 2, 3, 2 * n, 2 * n)
-        each += products(1, ((size // 4) ** 2 * 2 * n, hidden), (hidden, self.classes))
-        return training(self.batch * each, self.batch * first)
+        return each + products(1, ((size // 4) ** 2 * 2 * n, hidden), (hidden, self.classes)), first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +188,7 @@ class ResNet20(Images):
     blocks: int = 3
     classes: int = 10
 
-    def flops(self):
+    def forward(self):
         size, channels = self.size, self.filters
         first = convolution(size, 3, 3, channels)
         each = first
@@ -193,8 +200,7 @@ class ResNet20(Images):
             each += convolution(size, 3, channels, filters)
             each += (2 * self.blocks - 1) * convolution(size, 3, filters, filters)
             channels = filters
-        each += products(1, (channels, self.classes))
-        return training(self.batch * each, self.batch * first)
+        return each + products(1, (channels, self.classes)), first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,8 +232,7 @@ class MobileNetV2(Images):
             for index in range(count):
                 yield expansion, filters, stride if index == 0 else 1
 
-    def forward(self) -> tuple[int, int]:
-        """Operations of the forward pass for one image, and those of the first convolution."""
+    def forward(self):
         size, channels = self.size // 2, 32
         first = convolution(size, 3, 3, channels)
         each = first
@@ -239,10 +244,6 @@ class MobileNetV2(Images):
             each += convolution(size, 3, 1, wide) + convolution(size, 1, wide, filters)
             channels = filters
         return each + convolution(size, 1, channels, self.last) + products(1, (self.last, self.classes)), first
-
-    def flops(self):
-        each, first = self.forward()
-        return training(self.batch * each, self.batch * first)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,8 +260,7 @@ class ResNet50(Images):
     depths: tuple = (3, 4, 6, 3)
     classes: int = 1000
 
-    def forward(self) -> tuple[int, int]:
-        """Operations of the forward pass for one image, and those of the first convolution."""
+    def forward(self):
         size, channels = self.size // 2, self.filters
         first = convolution(size, 7, 3, channels)
         each, size = first, size // 2
@@ -275,10 +275,6 @@ class ResNet50(Images):
                 channels = 4 * narrow
         return each + products(1, (channels, self.classes)), first
 
-    def flops(self):
-        each, first = self.forward()
-        return training(self.batch * each, self.batch * first)
-
 
 @dataclasses.dataclass(frozen=True)
 class ResNet50Inference(ResNet50):
@@ -288,9 +284,6 @@ class ResNet50Inference(ResNet50):
     loss = None
 
     batch: int = 1
-
-    def flops(self):
-        return self.batch * self.forward()[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,9 +304,6 @@ class MobileNetV2Inference(MobileNetV2):
 
     batch: int = 1
     size: int = 224
-
-    def flops(self):
-        return self.batch * self.forward()[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,16 +335,11 @@ class VitS16(Images):
         """Tokens: one for each patch, and one for the class."""
         return (self.size // self.patch) ** 2 + 1
 
-    def forward(self) -> tuple[int, int]:
-        """Operations of the forward pass for one image, and those of the first convolution."""
+    def forward(self):
         d, rows = self.width, self.length
         first = convolution(self.size // self.patch, self.patch, 3, d)
         block = products(rows, (d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)) + 4 * rows * rows * d
         return first + self.layers * block + products(1, (d, self.classes)), first
-
-    def flops(self):
-        each, first = self.forward()
-        return training(self.batch * each, self.batch * first)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,9 +350,6 @@ class VitS16Inference(VitS16):
     loss = None
 
     batch: int = 1
-
-    def flops(self):
-        return self.batch * self.forward()[0]
 
 
 @dataclasses.dataclass(frozen=True)
