@@ -14,7 +14,7 @@ from typing import Any
 from ..op import Node
 from .loops import Builder, Module, Type, Value, i1, i8, i32, index, of_dtype
 from .native import Kernel
-from .tiles import Scratch, Tile, ceil_div, choose_tile, digits, each_tile, least_tasks, pack
+from .tiles import Scratch, Tile, ceil_div, choose_tile, digits, each_panel, each_tile, least_tasks, pack
 
 QUERIES, CAUSAL_QUERIES = 24, 12  # in a block; all of them are multiplied by as many keys as the last one sees
 
@@ -76,16 +76,8 @@ class _Kernel:
 
     def panels(self, tile: Tile, columns: int, body: Callable, hi: Value | None = None) -> None:
         """Call body(panel, tile, width) for the panels of ``columns`` columns, up to ``hi``."""
-        b, (full, tail) = self.b, divmod(columns, tile.width)
-        if full:
-            end = full if hi is None else b.minimum(hi, full)
-            with b.loop(0, end, vectorize=False) as p:
-                body(p, tile, tile.width)
-        if tail and hi is None:
-            body(b.const(index, full), tile.narrowed(tail), tail)
-        elif tail:
-            with b.if_(hi > full):
-                body(b.const(index, full), tile.narrowed(tail), tail)
+        every = self.b.const(index, ceil_div(columns, tile.width))
+        each_panel(self.b, tile, columns, 0, every if hi is None else hi, body)
 
     # -- a block of scores -------------------------------------------------------------------------------------------
 

@@ -313,13 +313,23 @@ def _pack_columns(
             b.store(b.load(tile.type, source, k * down + j * across), panel, k * tile.width + j)
 
 
+def each_panel(b: Builder, tile: Tile, n: int, lo, hi: Value, body: Callable[[Value, Tile, int], None]) -> None:
+    """Call body(panel, tile, width) for panels lo..hi of n columns; the last of all may be narrower."""
+    full, tail = divmod(n, tile.width)
+    if full:
+        with b.loop(lo, b.minimum(hi, full), vectorize=False) as p:
+            body(p, tile, tile.width)
+    if tail:
+        with b.if_(hi > full):
+            body(b.const(index, full), tile.narrowed(tail), tail)
+
+
 def packing(tile: Tile, k: int, n: int, strides: Sequence[int]) -> tuple[Kernel, int]:
     """The kernel that packs a whole (k, n) matrix, panel after panel, and the bytes of the result.
 
     For a matrix that many tasks, or many calls, share. Buffers: the matrix, the packed one.
     """
-    type_, (full, tail) = tile.type, divmod(n, tile.width)
-    module = Module()
+    type_, module = tile.type, Module()
     with module.kernel("kernel", 2) as (b, (source, target), lo, hi, _):
         length = b.const(index, k)
 
@@ -328,11 +338,7 @@ def packing(tile: Tile, k: int, n: int, strides: Sequence[int]) -> tuple[Kernel,
             start = b.offset(type_, source, p * (tile.width * strides[1]))
             pack(b, part, width, (home, k * tile.width, b.const(index, 1)), start, length, strides)
 
-        with b.loop(lo, b.minimum(hi, full), vectorize=False) as p:
-            panel(p, tile, tile.width)
-        if tail:
-            with b.if_(hi > full):
-                panel(b.const(index, full), tile.narrowed(tail), tail)
+        each_panel(b, tile, n, lo, hi, panel)
     panels = ceil_div(n, tile.width)
     return Kernel(module.text(), panels, 1, 0, "blocks"), panels * tile.width * k * type_.size
 
@@ -421,15 +427,11 @@ class Sweep:
 
     def _each(self, body) -> None:
         """Call body(panel, tile, finish) for the panels; the last of all may be narrower than the others."""
-        b, tile = self.b, self.tile
-        full, tail = divmod(self.n, tile.width)
-        if full:
-            with b.loop(self.panels[0], b.minimum(self.panels[1], full), vectorize=False) as p:
-                body(p, tile, self._finisher(p, tile.width))
-        if tail:
-            with b.if_(self.panels[1] > full):
-                p = b.const(index, full)
-                body(p, tile.narrowed(tail), self._finisher(p, tail))
+
+        def panel(p: Value, tile: Tile, width: int) -> None:
+            body(p, tile, self._finisher(p, width))
+
+        each_panel(self.b, self.tile, self.n, *self.panels, panel)
 
     def _finisher(self, p: Value, width: int):
         """What `each_tile` calls with a vector of sums: lanes past the last column are cut off."""
