@@ -1,9 +1,10 @@
 """exp, log, tanh and their kin as straight-line arithmetic, so that loops which use them vectorise.
 
 Each takes a builder and a f32 or f64 value (scalar or vector) and returns a value within about 2 units in the
-last place, right at 0, infinity, NaN, on denormals and where the result overflows. There are no branches, no
-tables and no integer conversions that a vector unit may lack: whole numbers are read from the low bits of a
-float that has been pushed above 2^mantissa. Half-width floats are computed in f32.
+last place (f32 tanh and erf: 6, where they come near 1), right at 0, infinity, NaN, on denormals and where the
+result overflows; results of exp below the normal numbers are 0. There are no branches, no tables and no integer
+conversions that a vector unit may lack: whole numbers are read from the low bits of a float that has been pushed
+above 2^mantissa. Half-width floats are computed in f32.
 """
 
 from __future__ import annotations
@@ -31,26 +32,35 @@ LOG = {
          2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
          1.479819860511658591e-01),
 }  # fmt: skip
-# erf(x) / x in powers of x^2 on |x| <= 1
-ERF_NEAR = {
-    32: (1.1283791659137696, -0.3761262713609945, 0.11283600177820073, -0.026854444658424913,
-         0.005189535467338484, -0.0008020842415497076, 7.889123311803598e-05),
-    64: (1.1283791670955126, -0.3761263890318375, 0.11283791670954904, -0.026866170645079696,
-         0.0052239776248272345, -0.0008548326980425393, 0.00012055331068926668, -1.4925593707148142e-05,
-         1.6460968667514434e-06, -1.6349917961337366e-07, 1.465681053044731e-08, -1.1360424170050497e-09,
-         5.934836796718606e-11),
-}  # fmt: skip
-# -log(1 - erf(x)) on 1 <= x <= 4 (f32), 6 (f64)
-ERF_FAR = {
-    32: (0.0003537199533514548, 1.1270400340797782, 0.6382256805625133, 0.10303736580764579,
-         -0.021805316885999914, 0.0029396069347753778, -0.00018557397145930194),
-    64: (8.356421090172442e-07, 1.128371246829058, 0.6366546663620548, 0.1026777975729955,
-         -0.018950918827196038, -0.00045127120532018587, 0.0019428898911565695, -0.0007783015441352458,
-         0.00012953949829100342, 2.920816692823321e-05, -2.9373169929402982e-05, 1.1909155482814423e-05,
-         -3.3144989659848725e-06, 6.964424949563862e-07, -1.134215771206168e-07, 1.4328594242965293e-08,
-         -1.3827161554621184e-09, 9.86870010297908e-11, -4.914033776870729e-12, 1.5247064341932178e-13,
-         -2.2194534285655542e-15),
-}  # fmt: skip
+# tanh(x) / x and erf(x) / x in f32: a polynomial in x^2 over another, up to the x from which on the function is 1
+TANH_RATIO = (
+    (1.2715787887573242, 0.17395107448101044, 0.004918904509395361, 3.561410267138854e-05, 3.8892235210141735e-08,
+     -1.5518366106026527e-11),
+    (1.2715787887573242, 0.597810685634613, 0.034645307809114456, 0.0005008316366001964, 1.6370165667467518e-06),
+    9.0,
+)  # fmt: skip
+ERF_RATIO = (
+    (1.2149568796157837, 0.19938427209854126, 0.05844713747501373, 0.004139472730457783, 0.0004072466981597245,
+     5.004744252801174e-06, -1.4006033666191797e-08),
+    (1.0767275094985962, 0.5356089472770691, 0.12266045808792114, 0.0166321974247694, 0.0014047827571630478,
+     6.758052040822804e-05),
+    3.95,
+)  # fmt: skip
+# erf(x) / x in powers of x^2 on |x| <= 1, and -log(1 - erf(x)) on 1 <= x <= 6, in f64
+ERF_NEAR = (
+    1.1283791670955126, -0.3761263890318375, 0.11283791670954904, -0.026866170645079696,
+    0.0052239776248272345, -0.0008548326980425393, 0.00012055331068926668, -1.4925593707148142e-05,
+    1.6460968667514434e-06, -1.6349917961337366e-07, 1.465681053044731e-08, -1.1360424170050497e-09,
+    5.934836796718606e-11,
+)  # fmt: skip
+ERF_FAR = (
+    8.356421090172442e-07, 1.128371246829058, 0.6366546663620548, 0.1026777975729955,
+    -0.018950918827196038, -0.00045127120532018587, 0.0019428898911565695, -0.0007783015441352458,
+    0.00012953949829100342, 2.920816692823321e-05, -2.9373169929402982e-05, 1.1909155482814423e-05,
+    -3.3144989659848725e-06, 6.964424949563862e-07, -1.134215771206168e-07, 1.4328594242965293e-08,
+    -1.3827161554621184e-09, 9.86870010297908e-11, -4.914033776870729e-12, 1.5247064341932178e-13,
+    -2.2194534285655542e-15,
+)  # fmt: skip
 # (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in powers of r^2, on |r| <= pi/4
 SIN = {
     32: (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4),
@@ -88,54 +98,50 @@ def _polynomial(b, x, coefficients):
     return total
 
 
-def _nearest_whole(b, x):
-    """Return x rounded to a whole number, as a float and as the integer in the low bits of its companion."""
-    magic = 1.5 * 2.0 ** MANTISSA[x.type.bits]
-    pushed = x + magic
+def _ratio(b, x, numerator, denominator, end):
+    """x P(x^2) / Q(x^2), which comes near 1 at x = end, and stays there."""
+    bounded = b.maximum(b.minimum(x, end), -end)
+    square = bounded * bounded
+    value = bounded * _polynomial(b, square, numerator) / _polynomial(b, square, denominator)
+    return b.maximum(b.minimum(value, 1.0), -1.0)
+
+
+def _nearest_whole(b, x, factor=1.0, bias=0):
+    """Return k, x * factor rounded to a whole number, and a number with k + bias in its low bits, as an integer."""
+    magic = 1.5 * 2.0 ** MANTISSA[x.type.bits] + bias
+    pushed = b.fma(x, factor, magic)
     return pushed - magic, b.bitcast(pushed, x.type.integer)
 
 
-def _power_of_two(b, whole, type_):
-    """2^k from the low bits of the integer form of `_nearest_whole`, for k in the range of normal numbers."""
-    return b.bitcast((whole + BIAS[type_.bits]) << MANTISSA[type_.bits], type_)
-
-
-def _reduce_exp(b, x):
-    """Return k and r with x = k ln2 + r, |r| <= ln2 / 2, and r + r^2 q(r) = exp(r) - 1."""
+def _reduce_exp(b, x, bias):
+    """Return k, 2^(k + bias) and r, where x = k ln2 + log(1 + r)."""
     bits = x.type.bits
-    k, whole = _nearest_whole(b, x * (1 / math.log(2)))
+    k, whole = _nearest_whole(b, x, 1 / math.log(2), BIAS[bits] + bias)
     high, low = LN2[bits]
     r = b.fma(k, -low, b.fma(k, -high, x))
-    return k, whole, b.fma(r * r, _polynomial(b, r, EXP[bits]), r)
+    return k, b.bitcast(whole << MANTISSA[bits], x.type), b.fma(r * r, _polynomial(b, r, EXP[bits]), r)
 
 
 @elementary
 def exp(b, x):
-    bits = x.type.bits
-    low, high = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}[bits]
-    _, whole, rest = _reduce_exp(b, b.maximum(b.minimum(x, high), low))
-    half = b.binary("shr", whole, 1)  # two factors: 2^k itself may not be a normal number
-    return (rest + 1.0) * _power_of_two(b, half, x.type) * _power_of_two(b, whole - half, x.type)
-
-
-def _exp_in_range(b, x):
-    """exp where both x and exp(x) are known to be numbers in the middle of the range."""
-    _, whole, rest = _reduce_exp(b, x)
-    return (rest + 1.0) * _power_of_two(b, whole, x.type)
+    # Half the result, as 2^128 is no number; at the lower end the power is 0, at the upper the result is infinite.
+    low, high = {32: (-87.4, 89.0), 64: (-708.4, 710.0)}[x.type.bits]
+    _, scale, rest = _reduce_exp(b, b.maximum(b.minimum(x, high), low), -1)
+    return b.fma(rest, scale, scale) * 2.0
 
 
 @elementary
 def expm1(b, x):
     low, high = {32: (-20.0, 89.0), 64: (-40.0, 710.0)}[x.type.bits]
-    k, _, rest = _reduce_exp(b, b.maximum(b.minimum(x, high), low))
-    _, whole = _nearest_whole(b, k - 1.0)
-    scale = _power_of_two(b, whole, x.type)
+    k, scale, rest = _reduce_exp(b, b.maximum(b.minimum(x, high), low), -1)
     result = b.fma(scale, rest, scale - 0.5) * 2.0
     return b.select(k.eq(0), b.select(x.eq(0), x, rest), result)
 
 
 @elementary
 def tanh(b, x):
+    if x.type.bits == 32:
+        return _ratio(b, x, *TANH_RATIO)
     t = expm1(b, b.abs(x) * -2.0)
     return b.copysign(t / (t + 2.0), x)
 
@@ -183,11 +189,12 @@ def log1p(b, x):
 
 @elementary
 def erf(b, x):
-    bits = x.type.bits
+    if x.type.bits == 32:
+        return _ratio(b, x, *ERF_RATIO)
     size = b.abs(x)
-    near = x * _polynomial(b, x * x, ERF_NEAR[bits])
-    bounded = b.minimum(size, {32: 4.0, 64: 6.0}[bits])
-    far = 1.0 - _exp_in_range(b, _polynomial(b, bounded, [-c for c in ERF_FAR[bits]]))
+    near = x * _polynomial(b, x * x, ERF_NEAR)
+    _, scale, rest = _reduce_exp(b, _polynomial(b, b.minimum(size, 6.0), [-c for c in ERF_FAR]), 0)
+    far = 1.0 - b.fma(rest, scale, scale)
     return b.select(size < 1.0, near, b.copysign(far, x))
 
 
@@ -196,7 +203,7 @@ def _quadrant(b, x):
     from .loops import f64, i32
 
     wide = b.cast(x, f64)
-    k, whole = _nearest_whole(b, wide * (2 / math.pi))
+    k, whole = _nearest_whole(b, wide, 2 / math.pi)
     r = wide
     for part in PI_2 if x.type.bits == 64 else PI_2[:2]:
         r = b.fma(k, -part, r)
