@@ -87,6 +87,12 @@ def convolution(
         scratch = Scratch(b, base, type_)
         window_at = scratch.take(0 if window.direct else window.elements * pixels.together)
 
+        def finish(total: Value, row: Value, channel: Value) -> None:
+            if epilogue:
+                total = epilogue(b, total, Place(b.const(index, 0), row, channel), more)
+            if total is not None:  # else the epilogue has stored it
+                b.store(total, out, row * c + channel)
+
         def group(variant: Variant, at: Value, row: Value, px: Value, count: int) -> None:
             at, row = b.offset(type_, at, px * across), row + px * step[1]
 
@@ -98,12 +104,11 @@ def convolution(
                     for p in range(count):
                         element = load(window.tap(tap) + p * across, p == 0 and _starts_row(variant.taps, t))
                         totals[p] = b.fma(element, weight, totals[p])
+                with b.touching():  # the next pixels: they are too far apart for the processor to foresee them
+                    for p in range(count):
+                        finish(b.const(vector, 0), row + (_TOGETHER + p) * step[1], channel)
                 for p, total in enumerate(totals):
-                    at_row = row + p * step[1]
-                    if epilogue:
-                        total = epilogue(b, total, Place(b.const(index, 0), at_row, channel), more)
-                    if total is not None:  # else the epilogue has stored it
-                        b.store(total, out, at_row * c + channel)
+                    finish(total, row + p * step[1], channel)
 
             _channel_vectors(b, type_, c, vectors)
 
@@ -144,6 +149,9 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None, extras: int) -
             def vectors(channel: Value, vector: Type) -> None:
                 load = _window_row(b, vector, b.offset(type_, at, channel))
                 gradients = [b.load(vector, dy_at, channel + p * c) for p in range(count)]
+                for p in range(count):
+                    b.prefetch(b.offset(type_, dy_at, channel + (_TOGETHER + p) * c))
+                    b.prefetch(b.offset(type_, at, channel + (_TOGETHER + p) * across + window.tap(taps[-1])))
                 for t, tap in enumerate(taps):
                     total = b.load(vector, sums_at, channel + tap[2] * c)
                     for p, gradient in enumerate(gradients):

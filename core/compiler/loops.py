@@ -279,6 +279,7 @@ class Builder:
         self._count = 0
         self._block = "entry"
         self._access_group = ""
+        self._touched: set[str] | None = None
         self._known: dict[str, Value] = {}  # pure instructions whose results reach this point
 
     # -- plumbing --------------------------------------------------------------------------------------------
@@ -584,6 +585,9 @@ class Builder:
     def load(self, type_: Type, pointer: Value, i=0) -> Value:
         """Element `i` of the array at `pointer`; a vector type takes that many elements from there on."""
         address = self.offset(type_, pointer, i)
+        if self._touched is not None:
+            self._touch(type_, address)
+            return self.const(type_, 0)
         stored = i8.vector(type_.lanes) if type_.kind == "b" else type_
         text = f"load {stored.llvm}, {address.typed}, align {type_.size}{self._access_group}"
         value = self.emit(stored, text, pure=False)
@@ -592,6 +596,9 @@ class Builder:
     def store(self, value: Value, pointer: Value, i=0) -> None:
         """Write `value` (scalar or vector) from element `i` on."""
         address = self.offset(value.type, pointer, i)
+        if self._touched is not None:
+            self._touch(value.type, address)
+            return
         if value.type.kind == "b":
             value = self.cast(value, u8)
         self.effect(f"store {value.typed}, {address.typed}, align {value.type.size}{self._access_group}")
@@ -638,6 +645,18 @@ class Builder:
         pair = self._label()
         self.effect(f"%{pair} = cmpxchg {pointer.typed}, {expected.typed}, {value.typed} seq_cst seq_cst")
         return self.emit(i1, f"extractvalue {{ {value.type.llvm}, i1 }} %{pair}, 1")
+
+    @contextlib.contextmanager
+    def touching(self):
+        """Inside, vectors are not loaded and stored but brought near, for code that soon does so; a load gives 0."""
+        self._touched = set()
+        yield
+        self._touched = None
+
+    def _touch(self, type_: Type, address: Value) -> None:
+        if type_.lanes > 1 and address.text not in self._touched:
+            self._touched.add(address.text)
+            self.prefetch(address)
 
     def prefetch(self, pointer: Value) -> None:
         self.effect(f"call void @llvm.prefetch.p0({pointer.typed}, i32 0, i32 3, i32 1)")
