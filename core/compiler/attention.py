@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..op import Node
-from .loops import Builder, Module, Type, Value, i1, i8, i32, index, of_dtype
+from .loops import Builder, Module, Type, Value, i1, i8, i32, index, of_dtype, ptr, void
 from .native import Kernel
 from .tiles import Scratch, Tile, ceil_div, choose_tile, digits, each_panel, each_tile, least_tasks, pack
 
@@ -28,6 +28,15 @@ class _Matrix:
     columns: int
 
 
+@dataclasses.dataclass
+class _Packed:
+    """A matrix in panels for a tile, of ``depth`` rows."""
+
+    at: Value
+    tile: Tile
+    depth: int
+
+
 class _Kernel:
     """What both kernels share: extents, the scratch memory, and the blocks of scores."""
 
@@ -40,6 +49,7 @@ class _Kernel:
         self.type: Type = of_dtype(q.dtype)
         self.rest = node.inputs[3:]
         self.module = Module()
+        self.functions: set[str] = set()
         queries = CAUSAL_QUERIES if self.causal else QUERIES
         tile = choose_tile(self.type, queries, self.keys)
         self.block = min(ceil_div(queries, tile.rows) * tile.rows, self.queries)
@@ -93,20 +103,60 @@ class _Kernel:
 
     def scores(self, rows: _Matrix, count: Value, packed: Value, target: Value, seen: Value, factor: float) -> None:
         """target[row, key] = rows · keys · factor, for whole panels that hold the first ``seen`` keys."""
-        b, type_ = self.b, self.type
-
-        def panel(p: Value, tile: Tile, width: int) -> None:
-            def finish(value: Value, row: Value, v: int) -> None:
-                value = value if factor == 1 else value * factor
-                b.store(value, target, row * self.pitch + (p * self.across.width + v * tile.lanes))
-
-            source = b.offset(type_, packed, p * (rows.columns * self.across.width))
-            runs = b.const(index, rows.columns), 1
-            address = lambda r: b.offset(type_, rows.at, r * rows.step)
-            each_tile(b, tile, count, address, source, runs, self.spare, finish)
-
         width = self.across.width
-        self.panels(self.across, self.keys, panel, (seen + (width - 1)) // width if self.causal else None)
+        last = (seen + (width - 1)) // width if self.causal else None
+        length, into = self.b.const(index, rows.columns), _Matrix(target, self.pitch, self.keys)
+        self.product(rows, count, length, _Packed(packed, self.across, rows.columns), into, factor, last, whole=True)
+
+    def product(
+        self,
+        rows: _Matrix,
+        count: Value,
+        length: Value,
+        packed: _Packed,
+        into: _Matrix,
+        factor: float,
+        last: Value | None = None,
+        whole: bool = False,
+    ) -> None:
+        """into = (``length`` columns of ``count`` rows) x (a packed matrix) · factor, up to panel ``last``.
+
+        ``whole``: a row has room for all lanes of the last panel, and there is no need to cut them off.
+        """
+        b, type_ = self.b, self.type
+        width = packed.tile.width
+
+        def panel(p: Value, tile: Tile, columns: int) -> None:
+            columns = tile.width if whole else columns
+            source = b.offset(type_, packed.at, p * (packed.depth * width))
+            target = b.offset(type_, into.at, p * width)
+            numbers = (b.const(index, n) for n in (rows.step, into.step))
+            arguments = [rows.at, source, target, self.spare, count, length, *numbers, b.const(type_, factor)]
+            b.call(self.product_of(tile, columns), void, arguments)
+
+        self.panels(packed.tile, into.columns, panel, last)
+
+    def product_of(self, tile: Tile, columns: int) -> str:
+        """The function for a panel of a product: a few are called from everywhere, as each takes long to compile."""
+
+        def write(b: Builder, rows, panel, target, spare, count, length, step, pitch, factor) -> None:
+            factor = b.splat(factor, tile.lanes)
+
+            def finish(value: Value, row: Value, v: int) -> None:
+                self.store_part(b, value * factor, columns, v, target, row * pitch)
+
+            each_tile(b, tile, count, lambda r: b.offset(self.type, rows, r * step), panel, (length, 1), spare, finish)
+
+        types = [*[ptr] * 4, *[index] * 4, self.type]
+        return self.function(f"product.{tile.rows}.{tile.vectors}.{columns}", types, write)
+
+    def function(self, name: str, parameters: list[Type], write: Callable) -> str:
+        """The name of a function of this module, which is written when it is first asked for."""
+        if name not in self.functions:
+            self.functions.add(name)
+            with self.module.function(name, parameters, attributes="internal") as (b, *arguments):
+                write(b, *arguments)
+        return name
 
     def copy_mask(self, node_mask: Any, batch: Value, head: Value, first: Value, count: Value) -> None:
         """Bring the rows of the mask for a block together, so that whole vectors of it can be read."""
@@ -162,36 +212,11 @@ class _Kernel:
         with b.if_(start < end):
             b.fill_zero(b.offset(self.type, line, start), (end - start) * self.type.size)
 
-    def store_part(self, value: Value, width: int, v: int, target: Value, at: Value) -> None:
-        """Store vector ``v`` of a panel of ``width`` columns."""
+    def store_part(self, b: Builder, value: Value, columns: int, v: int, target: Value, at: Value) -> None:
+        """Store vector ``v`` of a panel of which ``columns`` columns count."""
         lanes = self.across.lanes
-        part = min(lanes, width - v * lanes)
-        self.b.store(value if part == lanes else self.b.shuffle(value, value, range(part)), target, at + v * lanes)
-
-    def multiply(
-        self,
-        rows: Value,
-        count: Value,
-        length: Value,
-        packed: Value,
-        tile: Tile,
-        into: _Matrix,
-        depth: int,
-        factor: float,
-    ) -> None:
-        """into = (``count`` rows of ``length`` weights) x (a packed matrix of ``depth`` rows) · factor."""
-        b, type_ = self.b, self.type
-
-        def panel(p: Value, part: Tile, width: int) -> None:
-            def finish(value: Value, row: Value, v: int) -> None:
-                value = value if factor == 1 else value * factor
-                self.store_part(value, width, v, into.at, row * into.step + p * tile.width)
-
-            source = b.offset(type_, packed, p * (depth * tile.width))
-            address = lambda r: b.offset(type_, rows, r * self.pitch)
-            each_tile(b, part, count, address, source, (length, 1), self.spare, finish)
-
-        self.panels(tile, into.columns, panel)
+        part = min(lanes, columns - v * lanes)
+        b.store(value if part == lanes else b.shuffle(value, value, range(part)), target, at + v * lanes)
 
     def score_gradients(self, weights: Value, changes: Value, first: Value, count: Value, end: Value) -> None:
         """Turn rows of the weights' gradients into the scores' gradients; 0 for what a query does not see."""
@@ -218,14 +243,24 @@ class _Kernel:
         """sums += (the block of scores, transposed) x rows; what lies beyond ``seen`` in the block's last tile is 0."""
         b, type_ = self.b, self.type
 
+        keys = (seen + (tile.rows - 1)) // tile.rows * tile.rows
+
         def panel(p: Value, part: Tile, width: int) -> None:
-            source = b.offset(type_, rows.at, p * tile.width)
-            home = b.offset(type_, sums, p * (height * tile.width))
-            address = lambda key: b.offset(type_, block, key)
-            keys = (seen + (tile.rows - 1)) // tile.rows * tile.rows
-            each_tile(b, part.unpacked(rows.step, width), keys, address, source, (count, self.pitch), home)
+            source, home = b.offset(type_, rows.at, p * tile.width), b.offset(type_, sums, p * (height * tile.width))
+            name = self.transposed_product(part.unpacked(rows.step, width))
+            b.call(name, void, [block, source, home, keys, count])
 
         self.panels(tile, rows.columns, panel)
+
+    def transposed_product(self, tile: Tile) -> str:
+        """The function that adds a panel of a product to sums; rows of its first operand lie side by side."""
+
+        def write(b: Builder, block, rows, sums, height, length) -> None:
+            address = lambda row: b.offset(self.type, block, row)
+            each_tile(b, tile, height, address, rows, (length, self.pitch), sums)
+
+        name = f"transposed.{tile.rows}.{tile.vectors}.{tile.columns}.{tile.row_step}"
+        return self.function(name, [*[ptr] * 3, *[index] * 2], write)
 
     def write_sums(self, sums: Value, tile: Tile, height: int, into: _Matrix, factor: float) -> None:
         """Bring sums by panels to where they belong."""
@@ -237,7 +272,7 @@ class _Kernel:
                 for v in range(part.vectors):
                     value = b.load(part.vector, home, key * part.width + v * part.lanes)
                     value = value if factor == 1 else value * factor
-                    self.store_part(value, width, v, into.at, key * into.step + p * tile.width)
+                    self.store_part(b, value, width, v, into.at, key * into.step + p * tile.width)
 
         self.panels(tile, into.columns, panel)
 
@@ -277,7 +312,8 @@ def attention(node: Node) -> Kernel | None:
                     k.copy_mask(k.rest[0], batch, head, first, count)
                 k.scores(here, count, packed_keys, scores, seen, k.scale)
                 k.softmax(scores, first, count, seen)
-                k.multiply(scores, count, seen, packed_values, onto, into, k.keys, 1)
+                rows = _Matrix(scores, k.pitch, k.keys)
+                k.product(rows, count, seen, _Packed(packed_values, onto, k.keys), into, 1)
 
             start = chunk * length
             k.blocks(start, b.minimum(start + length, k.queries), block)
@@ -329,7 +365,8 @@ def attention_gradient(node: Node) -> Kernel | None:
                 k.softmax(weights, first, count, end)
                 k.scores(above, count, packed_values, changes, seen, 1)
                 k.score_gradients(weights, changes, first, count, end)
-                k.multiply(changes, count, seen, key_rows, onto, to, k.keys, k.scale)
+                rows = _Matrix(changes, k.pitch, k.keys)
+                k.product(rows, count, seen, _Packed(key_rows, onto, k.keys), to, k.scale)
                 k.add_transposed(changes, count, seen, here, tiles[0], sums[0], heights[0])
                 k.add_transposed(weights, count, seen, above, tiles[1], sums[1], heights[1])
 
