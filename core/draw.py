@@ -188,7 +188,7 @@ def picture_of_kernels(graph: Graph) -> Picture:
         nodes = step.group.nodes
         names = [node.op.name for node in nodes]
         title = " ".join(names[:3]) + (f" … ({len(names)} ops)" if len(names) > 3 else "")
-        kind = "op" if step.kernel is not None or step.loop is not None else "constant"
+        kind = "op" if step.kernel is not None or step.loops else "constant"
         number = picture.add(
             Box(title, "", kind, _short(nodes[-1].scope), "\n".join(map(repr, nodes)), len(nodes), order)
         )

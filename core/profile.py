@@ -86,7 +86,7 @@ def profile(function: Callable, *arguments: Any, runs: int = 10, path: str | os.
     rate = _ticks_per_millisecond(ticks, seconds)
     rows = []
     for i, (program, steps) in enumerate(plan.programs):
-        shortest = np.min([np.diff(run[i]) for run in ticks], axis=0) / rate * program.iterations
+        shortest = np.min([np.diff(run[i]) for run in ticks], axis=0) / rate * program.iterations / program.beside
         # Of a group's kernels, one that packs or adds up among them, the longest does the work that is counted.
         longest = {id(steps[k].group): k for k in np.argsort(shortest)}
         for k, (step, milliseconds) in enumerate(zip(steps, shortest, strict=True)):

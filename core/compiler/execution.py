@@ -7,9 +7,12 @@ share an arena.
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,12 +71,27 @@ class Segment(NamedTuple):
 
     ``places`` has for every argument of every kernel the buffer, the bytes from its beginning, and by how many bytes
     the address moves on with each iteration. ``steps`` tells of each kernel what it computes, where that is known.
+    Neighbours of one ``team`` (not 0) run side by side, on a thread each.
     """
 
     kernels: list[native.Kernel]
     places: list[list[tuple[Buffer, int, int]]]
     iterations: int = 1
     steps: Sequence[Any] = ()
+    team: int = 0
+
+
+_living: weakref.WeakSet[Executable] = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """After a fork: a thread of the parent that was at work here is not there in the child."""
+    for executable in _living:
+        executable._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 class Executable:
@@ -108,14 +126,23 @@ class Executable:
         self.programs: list[tuple[native.Program, Sequence[Any]]] = []
         every = [segment for segment in (*ahead, *segments) if isinstance(segment, Segment)]
         loaded = iter(native.load([kernel for segment in every for kernel in segment.kernels], loader))
-        self._prologue = [self._program(s, [next(loaded) for _ in s.kernels]) for s in ahead]
+        self._prologue = self._assembled(ahead, loaded)
         self.programs.clear()  # of the calls alone
-        self._parts = [
-            self._program(s, [next(loaded) for _ in s.kernels]) if isinstance(s, Segment) else s for s in segments
-        ]
+        self._parts = self._assembled(segments, loaded)
         self._seen = -1
         self._stamp = 0  # of the settled variables when the prologue was computed
         self._lock = threading.Lock()
+        _living.add(self)
+
+    def _assembled(self, segments: Sequence[Segment | Callable], loaded: Iterator) -> list:
+        """What is run, in order: programs, teams of them, and calls."""
+        parts: list = []
+        for team, members in itertools.groupby(segments, lambda segment: getattr(segment, "team", 0)):
+            made = [
+                self._program(s, [next(loaded) for _ in s.kernels]) if isinstance(s, Segment) else s for s in members
+            ]
+            parts.extend([native.Team(made)] if team else made)
+        return parts
 
     def _program(self, segment: Segment, kernels: list[native.Loaded]) -> native.Program:
         launches = [
@@ -164,10 +191,10 @@ class Executable:
                     pool.run(program)
                 self._stamp = latest
         for part in self._parts:
-            if type(part) is native.Program:
-                pool.run(part)
-            else:
+            if callable(part):
                 part()
+            else:
+                pool.run(part)
         results = [buffer.array.reshape(shape).copy() for buffer, shape in self.results]
         if self.copies:
             values = [buffer.array.copy() if buffer.kind == "variable" else buffer.array for buffer, _ in self.copies]

@@ -27,16 +27,16 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from ..config import threads as thread_count
 from . import emit_llvm
-from .loops import Module, i8, i32, i64, index, ptr, void
+from .loops import Builder, Module, Value, i8, i32, i64, index, ptr, void
 
-CACHE_FORMAT = b"tenzoo object code 2\n"  # the number changes with the passes that emit_llvm runs
+CACHE_FORMAT = b"tenzoo object code 3\n"  # the number changes with the passes that emit_llvm runs
 CACHE_LIMIT = 512 << 20  # bytes
 CACHED = (".o", ".plan")  # object code, and what programs are made of it
 SPINS = 4000  # pauses before a waiting thread goes to sleep: some 50 microseconds
@@ -241,9 +241,24 @@ class Program:
         ]
         self.records = np.array(records, np.int64).reshape(-1, 4)
         self.ticks = np.zeros(len(launches) + 1, np.int64)  # the processor's clock before each launch, and at the end
+        self.beside = 1  # programs that run at the same time, this one among them
         entry = self.records.ctypes.data, len(launches), self.ticks.ctypes.data
         steps = self._table.ctypes.data, self._strides.ctypes.data, len(self._strides), iterations
         self.entry = (*entry, *steps)
+
+
+class Team:
+    """Programs that run side by side, each on one thread: none waits for another before its end."""
+
+    def __init__(self, programs: Sequence[Program]):
+        self._programs = programs
+        for program in programs:
+            program.beside = len(programs)
+        self._entries = np.array([program.entry for program in programs], np.int64)
+        self._record = np.array([_runtime().address["alone"], self._entries.ctypes.data, len(programs), 1], np.int64)
+        self._ticks = np.zeros(2, np.int64)
+        self.scratch = max(program.scratch for program in programs)
+        self.entry = (self._record.ctypes.data, 1, self._ticks.ctypes.data, 0, 0, 0, 1)
 
 
 # The words of the pool's state; groups that different threads write lie 64 bytes apart.
@@ -392,26 +407,52 @@ def _write_run(module: Module) -> None:
 def _write_repeat(module: Module) -> None:
     """repeat(state, records, count, ticks, table, strides, length, iterations): a program, again and again.
 
-    The addresses in the table move on by the strides after each iteration, and back at the end.
+    The addresses in the table move on by the strides after each iteration.
     """
     parameters = [ptr, ptr, index, ptr, ptr, ptr, index, index]
-    with module.function("repeat", parameters) as (
-        b,
-        state,
-        records,
-        count,
-        ticks,
-        table,
-        strides,
-        length,
-        times,
+    with (
+        module.function("repeat", parameters) as (
+            b,
+            state,
+            records,
+            count,
+            ticks,
+            table,
+            strides,
+            length,
+            times,
+        ),
+        _iterations(b, table, strides, length, times),
     ):
-        with b.loop(0, times, vectorize=False):
-            b.call("run", void, [state, records, count, ticks])
-            with b.loop(0, length, vectorize=False) as k:
-                b.store(b.load(index, table, k) + b.load(index, strides, k), table, k)
+        b.call("run", void, [state, records, count, ticks])
+
+
+@contextlib.contextmanager
+def _iterations(b: Builder, table: Value, strides: Value, length: Value, times: Value) -> Iterator[None]:
+    """The body runs `times` times; the addresses in the table move on after each, and back at the end."""
+    with b.loop(0, times, vectorize=False):
+        yield
         with b.loop(0, length, vectorize=False) as k:
-            b.store(b.load(index, table, k) - b.load(index, strides, k) * times, table, k)
+            b.store(b.load(index, table, k) + b.load(index, strides, k), table, k)
+    with b.loop(0, length, vectorize=False) as k:
+        b.store(b.load(index, table, k) - b.load(index, strides, k) * times, table, k)
+
+
+def _write_alone(module: Module) -> None:
+    """alone(programs, lo, hi, scratch): a kernel whose items are programs, which one thread runs from end to end."""
+    with (
+        module.function("alone", [ptr, index, index, ptr]) as (b, programs, lo, hi, scratch),
+        b.loop(lo, hi, vectorize=False) as item,
+    ):
+        entry, kinds = b.offset(i64, programs, item * 7), (ptr, index, ptr, ptr, ptr, index, index)
+        records, count, ticks, table, strides, length, times = (b.load(kind, entry, i) for i, kind in enumerate(kinds))
+        with _iterations(b, table, strides, length, times):
+            with b.loop(0, count, vectorize=False) as k:
+                b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()", pure=False), ticks, k)
+                record = b.offset(i64, records, k * 4)
+                function, arguments, extent = (b.load(kind, record, i) for i, kind in enumerate((ptr, ptr, index)))
+                b.call(function, void, [arguments, b.const(index, 0), extent, scratch])
+            b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()", pure=False), ticks, count)
 
 
 @functools.cache
@@ -426,8 +467,9 @@ def _runtime() -> emit_llvm.Library:
     _write_parallel(module)
     _write_run(module)
     _write_repeat(module)
+    _write_alone(module)
     text = module.text()
-    return _library(_key(text, "blocks"), text, "blocks", ("worker", "wake", "repeat"))
+    return _library(_key(text, "blocks"), text, "blocks", ("worker", "wake", "repeat", "alone"))
 
 
 class Pool:
@@ -463,7 +505,7 @@ class Pool:
             self._state[SCRATCH] = -(-self._scratch.ctypes.data // 64) * 64
             self._state[SCRATCH_STEP] = step
 
-    def run(self, program: Program) -> None:
+    def run(self, program: Program | Team) -> None:
         """Run a program to its end."""
         with self._lock:
             if program.scratch:

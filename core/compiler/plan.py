@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import passes
+from ..config import passes, threads
 from ..graph import Graph
 from ..op import Node
+from ..scan import Body
 from ..tensor import Tensor
 from . import contractions, kernels, native, rows
 from .execution import Buffer, Executable, Segment
@@ -35,15 +36,16 @@ from .partition import (
     is_elementwise,
     look_through,
 )
+from .shares import share
 from .simplify import simplify
 
 log = logging.getLogger("tenzoo.compile")
 
 
 class Step:
-    """One kernel launch; or (``kernel`` is None) a call of a numpy reference, or a loop over other steps."""
+    """One kernel launch; or (``kernel`` is None) a call of a numpy reference, or loops that run side by side."""
 
-    __slots__ = ("buffers", "call", "group", "kernel", "loop", "offsets")
+    __slots__ = ("buffers", "call", "group", "kernel", "loops", "offsets")
 
     def __init__(
         self,
@@ -52,14 +54,14 @@ class Step:
         group: Group,
         offsets: Sequence[int] | None = None,
         call: Any = None,
-        loop: Loop | None = None,
+        loops: Sequence[Loop] = (),
     ):
         self.kernel = kernel
         self.buffers = buffers
         self.group = group
         self.offsets = offsets or [0] * len(buffers)  # bytes from the beginning of each buffer
         self.call = call
-        self.loop = loop
+        self.loops = loops
 
 
 class Loop(NamedTuple):
@@ -70,14 +72,21 @@ class Loop(NamedTuple):
     iterations: int
 
 
+LEAST_ROWS = 4  # of a scan that are worth a thread of their own
+MOST_FIXED = 1 << 20  # bytes that all iterations read, and each thread would then read for fewer rows at once
+
+
 class Plan(Executable):
     """A graph planned and compiled. The plan of a loop's body (``inner``) is not run by itself."""
 
     def __init__(self, graph: Graph, fuse: bool = True, inner: bool = False, fixed: int = 0):
+        loader = None if inner else native.Loader()
         self._fuse = fuse = fuse and "fuse" in passes()
         nodes, outputs = simplify(graph, apart=inner)
         self._partition = Partition(nodes, self._in_memory(nodes, outputs), fuse)
         self._groups = self._partition.groups()
+        self._scans = [node for node in nodes if node.op.name == "scan"]
+        self._behind = self._scans_behind(nodes)
         self._buffers: dict[Any, Buffer] = {}
         self._constants: dict[int, Buffer] = {}
         self.inputs = [self._name(symbol, "input") for symbol in graph.inputs]
@@ -103,7 +112,6 @@ class Plan(Executable):
         sources: dict[Group, list[Tensor]] = {group: [] for group in self._groups}
         for base, group in self._reads():
             sources[group].append(base)
-        loader = None if inner else native.Loader()
         for group in self._groups:
             start = len(self.steps)
             self._lower(group)
@@ -116,6 +124,8 @@ class Plan(Executable):
             for variable, value in zip(graph.writes, outputs[count:], strict=True)
             if value.key not in self._homes
         ]
+        if "share" in passes():
+            self._put_side_by_side()
         if inner:  # the loop around it decides where results lie
             for buffer, _ in self.results:
                 buffer.kind = "result"
@@ -361,41 +371,97 @@ class Plan(Executable):
     def _loop(self, node: Node, group: Group) -> list[Step] | None:
         """The steps of a scan: the carry goes into the first slot of its stack, then the body runs again and again."""
         body, length, reverse = (node.attributes[name] for name in ("body", "length", "reverse"))
+        body, has_rows, shares = self._shared_out(node, body, length)
         inner = Plan(body.graph, self._fuse, inner=True, fixed=body.constants)
         inputs = [self._stored(value) for value in node.inputs]
         if length == 0 or None in inputs or any(step.kernel is None for step in inner.steps):
             return None
         outputs = [self._output(node, i) for i in range(len(node.specs))]
-        stacks, results = outputs[: body.carried], outputs[body.carried :]
-        places: dict[Buffer, tuple[Buffer, int, int]] = {}
-        direction = -1 if reverse else 1
-        first = length - 1 if reverse else 0
-        for symbol, outer in zip(body.part(inner.inputs, "constants"), inputs, strict=False):
-            places[symbol] = (outer, 0, 0)
-        for symbol, outer in zip(body.part(inner.inputs, "slices"), body.part(inputs, "slices"), strict=True):
-            places[symbol] = (outer, first * symbol.size, direction * symbol.size)
-        for (made, _), outer in zip(inner.results[body.carried :], results, strict=True):
-            places[made] = (outer, first * made.size, direction * made.size)
-        steps = []
-        before, after = (length, length - 1) if reverse else (0, 1)
-        carry = zip(body.part(inner.inputs, "carry"), body.part(inputs, "carry"), strict=True)
-        for (symbol, start), (made, _), stack in zip(carry, inner.results, stacks, strict=False):
-            places[symbol] = (stack, before * symbol.size, direction * symbol.size)
-            places[made] = (stack, after * symbol.size, direction * symbol.size)
-            steps.append(Step(kernels.copy_into(symbol.size, before * symbol.size), [start, stack], group))
-        work = self._scratch(inner.arena_bytes)
-        places.update({buffer: (work, buffer.offset, 0) for buffer in inner._temporary})
-        packed = {}
-        for buffer in {b: None for step in inner.steps for b in step.buffers}:
-            if buffer.kind == "constant":
-                places[buffer] = (buffer, 0, 0)
-            elif buffer.kind == "packed":
-                source, kernel, offset = buffer.packing
-                packed[buffer] = self._scratch(buffer.size)
-                places[buffer] = (packed[buffer], 0, 0)
-                steps.append(Step(kernel, [places[source][0], packed[buffer]], group, [offset, 0]))
-        loop = Loop(inner.steps, places, length)
-        return [*steps, Step(None, [*inputs, *outputs, work, *packed.values()], group, loop=loop)]
+        stacks = outputs[: body.carried]
+        work = self._scratch(inner.arena_bytes * shares)
+        first, before, after = (length - 1, length, length - 1) if reverse else (0, 0, 1)
+        steps, packed = [], {}
+        for start, stack in zip(body.part(inputs, "carry"), stacks, strict=True):
+            steps.append(Step(kernels.copy_into(start.size, before * start.size), [start, stack], group))
+        for buffer in {b: None for step in inner.steps for b in step.buffers if b.kind == "packed"}:
+            source, kernel, offset = buffer.packing
+            packed[buffer] = self._scratch(buffer.size)
+            origin = source if source.kind == "constant" else inputs[inner.inputs.index(source)]
+            steps.append(Step(kernel, [origin, packed[buffer]], group, [offset, 0]))
+
+        def places(number: int) -> dict[Buffer, tuple[Buffer, int, int]]:
+            """Where the values of one share's iterations lie."""
+            found = {buffer: (work, number * inner.arena_bytes + buffer.offset, 0) for buffer in inner._temporary}
+            found.update({buffer: (place, 0, 0) for buffer, place in packed.items()})
+            found.update({b: (b, 0, 0) for step in inner.steps for b in step.buffers if b.kind == "constant"})
+
+            def lie(made: Buffer, outer: Buffer, iteration: int, divided: bool = True, moves: bool = True) -> None:
+                whole = made.size * (shares if divided else 1)
+                stride = (-whole if reverse else whole) if moves else 0
+                found[made] = outer, iteration * whole + number * made.size * divided, stride
+
+            for i, (symbol, outer, divided) in enumerate(zip(inner.inputs, inputs, has_rows, strict=True)):
+                if i < body.constants:
+                    lie(symbol, outer, 0, divided, moves=False)
+                elif i < body.constants + body.carried:
+                    lie(symbol, stacks[i - body.constants], before)
+                else:
+                    lie(symbol, outer, first, divided)
+            for i, (made, _) in enumerate(inner.results):
+                lie(made, outputs[i], after if i < body.carried else first)
+            return found
+
+        loops = [Loop(inner.steps, places(number), length) for number in range(shares)]
+        return [*steps, Step(None, [*inputs, *outputs, work, *packed.values()], group, loops=loops)]
+
+    def _shared_out(self, node: Node, body: Body, length: int) -> tuple[Body, list[bool], int]:
+        """The body that one thread runs, which of its inputs have rows, and into how many shares these are divided.
+
+        Scans that do not depend on each other share the threads. Where threads would be left over, or have too little
+        work between them, each iteration's kernels are spread over all of them instead.
+        """
+        alike = [other for other in self._scans if other is node or self._alike(node, other)]
+        shares, spare = divmod(threads(), len(alike))
+        fixed = sum(value.size * value.dtype.itemsize for value in body.part(node.inputs, "constants"))
+        if spare == 0 and shares > 1 and fixed <= MOST_FIXED and "share" in passes():
+            found = share(body, shares, LEAST_ROWS)
+            if found is not None:
+                return (*found, shares)
+        return body, [True] * len(node.inputs), 1
+
+    def _scans_behind(self, nodes: list[Node]) -> dict[Node, set[Node]]:
+        """The scans that each scan depends on."""
+        behind: dict[Node, set[Node]] = {}
+        for node in nodes if len(self._scans) > 1 else ():
+            found = set().union(*(behind.get(value.node, ()) for value in node.inputs))
+            behind[node] = found | {node} if node in self._scans else found
+        return behind
+
+    def _alike(self, a: Node, b: Node) -> bool:
+        """Whether scans do as much work and do not depend on each other."""
+        return a.specs == b.specs and a not in self._behind[b] and b not in self._behind[a]
+
+    def _put_side_by_side(self) -> None:
+        """Let loops run at the same time where each leaves threads idle; the first of them waits for the last."""
+        k = 0
+        while k < len(self.steps):
+            first = self.steps[k]
+            later = next((i for i in range(k + 1, len(self.steps)) if self.steps[i].loops), None)
+            if first.loops and later is not None and self._may_wait(k, later):
+                last = self.steps[later]
+                buffers, loops = [*first.buffers, *last.buffers], [*first.loops, *last.loops]
+                self.steps[later] = Step(None, buffers, last.group, loops=loops)
+                del self.steps[k]
+            else:
+                k += 1
+
+    def _may_wait(self, k: int, later: int) -> bool:
+        """Whether the loop at step k may run with one at a later step: nobody in between touches what it does."""
+        first, last = self.steps[k], self.steps[later]
+        if len(first.loops) + len(last.loops) > threads() or not self._alike(first.group.nodes[0], last.group.nodes[0]):
+            return False
+        own = {buffer for buffer in first.buffers if buffer.kind not in ("input", "constant") and not buffer.fixed}
+        return not any(own.intersection(step.buffers) for step in self.steps[k + 1 : later + 1])
 
     @staticmethod
     def _scratch(size: int) -> Buffer:
@@ -484,7 +550,8 @@ def _place(steps: Sequence[Step], leaving: Sequence[Buffer]) -> list[Buffer]:
 
 def _launched(steps: Sequence[Step]) -> list[Step]:
     """The steps that are kernels, those of loops among them."""
-    return [k for step in steps for k in (step.loop.steps if step.loop else [step]) if k.kernel is not None]
+    every = [inner for step in steps for loop in step.loops for inner in loop.steps]
+    return [step for step in (*steps, *every) if step.kernel is not None]
 
 
 def _segments(steps: Sequence[Step]) -> list[Segment | Callable]:
@@ -495,17 +562,17 @@ def _segments(steps: Sequence[Step]) -> list[Segment | Callable]:
             segments.append(_segment(list(run), lambda buffer: (buffer, 0, 0)))
             continue
         for step in run:
-            loop = step.loop
-            if loop is None:
+            if step.call is not None:
                 segments.append(step.call)
-            else:
-                segments.append(_segment(loop.steps, loop.places.__getitem__, loop.iterations))
+            team = len(segments) + 1 if len(step.loops) > 1 else 0
+            for loop in step.loops:
+                segments.append(_segment(loop.steps, loop.places.__getitem__, loop.iterations, team))
     return segments
 
 
-def _segment(steps: list[Step], place: Callable, iterations: int = 1) -> Segment:
+def _segment(steps: list[Step], place: Callable, iterations: int = 1, team: int = 0) -> Segment:
     places = []
     for step in steps:
         found = zip(map(place, step.buffers), step.offsets, strict=True)
         places.append([(buffer, start + more, stride) for (buffer, start, stride), more in found])
-    return Segment([step.kernel for step in steps], places, iterations, steps)
+    return Segment([step.kernel for step in steps], places, iterations, steps, team)

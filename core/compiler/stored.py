@@ -207,7 +207,7 @@ def _record(plan: Executable, graph: Graph, constants: dict[int, tuple[int, Tens
         for kernel, row in zip(segment.kernels, segment.places, strict=True):
             named = kernel.key, kernel.extent, kernel.grain, kernel.scratch
             found.append([kernels.setdefault(named, len(kernels)), [[number(b), *rest] for b, *rest in row]])
-        return [segment.iterations, found]
+        return [segment.iterations, found, segment.team]
 
     return {
         "segments": list(map(launches, plan.segments)),
@@ -231,10 +231,10 @@ def _restored(record: dict, graph: Graph, constants: dict[int, tuple[int, Tensor
     buffers = [_buffer(entry, record["arena"], inputs, stores, values) for entry in record["buffers"]]
     kernels = [native.Kernel(None, *_naturals(sizes), stored=key) for key, *sizes in record["kernels"]]
 
-    def segment(iterations: int, launches: list) -> Segment:
-        _naturals([iterations, *(kernel for kernel, _ in launches)])
+    def segment(iterations: int, launches: list, team: int) -> Segment:
+        _naturals([iterations, team, *(kernel for kernel, _ in launches)])
         places = [[_place(buffers, iterations, *place) for place in row] for _, row in launches]
-        return Segment([kernels[kernel] for kernel, _ in launches], places, iterations)
+        return Segment([kernels[kernel] for kernel, _ in launches], places, iterations, team=team)
 
     return Executable(
         inputs,

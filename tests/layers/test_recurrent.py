@@ -109,7 +109,7 @@ def test_a_step_is_native_and_projects_all_inputs_at_once(make):
         return total, tape.gradient(total, layer.trainable_weights)
 
     step, mask = core.jit(loss), np.ones((2, 6), bool)
-    assert all(part.kernel is not None or part.loop is not None for part in step.plan(X, mask).steps)
+    assert all(part.kernel is not None or part.loops for part in step.plan(X, mask).steps)
     scans = [node for node in step.graph(X, mask).nodes() if node.op.name == "scan"]
     forward, backward = scans[: len(scans) // 2], scans[len(scans) // 2 :]
     for node in forward:  # one product in the loop: that with the recurrent kernel

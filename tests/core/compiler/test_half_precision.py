@@ -147,7 +147,7 @@ def test_fused_code_is_as_exact_as_half_precision_allows(name, dtype):
         error = np.abs(wide(result) - reference.numpy()).max() / scale
         allowed = np.abs(wide(eager) - reference.numpy()).max() / scale
         assert error <= 1.5 * allowed + SPACING[dtype], (error, allowed)
-    assert all(step.kernel is not None or step.loop is not None for step in steps)
+    assert all(step.kernel is not None or step.loops for step in steps)
 
 
 @pytest.mark.parametrize("seed", range(16))

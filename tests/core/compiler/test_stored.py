@@ -53,6 +53,9 @@ FUNCTIONS = {
     "constant result": lambda x: (x + 1, core.tensor(TABLE), core.tensor(7)),
     "argument as result": lambda x: (x, ops.reshape(x, (5, 6))),
     "scan": recurrent,
+    "scan of many rows": lambda x: ops.scan(
+        lambda h, row: (ops.tanh(h * 0.5 + row), h), ops.zeros((8, 5)), ops.broadcast_to(x[:, None], (6, 8, 5))
+    ),
     "several outputs": lambda x: ops.split(ops.exp(x), 2, axis=0),
     "gather": lambda x: ops.take(x, core.tensor([1, 0, 3]), axis=0),
     "no elements": lambda x: x[:0] * 2,
