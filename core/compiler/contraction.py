@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from ..config import threads as thread_count
 from . import emit_llvm
 from .loops import Builder, Module, Type, Value, f32, index
 from .native import Kernel
@@ -33,6 +34,8 @@ from .tiles import (
 )
 
 Strides = Sequence[int]
+SQUARE = 256  # rows and columns of the result for each task, where A is transposed and the result not large
+SPLITS = 4  # of k, where there are fewer such tasks: fixed, as the order of summation depends on it
 PREPACKED = 1 << 25  # multiplications from which on a kernel that packs an operand ahead is worth its launch
 
 
@@ -47,6 +50,7 @@ class _Blocking:
     rows: int
     panels: int
     tasks: tuple[int, int, int, int]  # matrices, splits, row blocks, panel blocks
+    square: bool  # few large tasks, each of which brings its part of the operands in order
 
     @property
     def whole(self) -> bool:
@@ -58,17 +62,25 @@ class _Blocking:
         return a[-2] == 1 and a[-1] != 1 and self.depth > 160 and self.panels > 1
 
 
-def _choose_blocking(m: int, n: int, k: int, matrices: int, type_: Type, least: int) -> _Blocking:
+def _choose_blocking(m: int, n: int, k: int, matrices: int, type_: Type, copied: bool) -> _Blocking:
+    """Cut a product; every task copies its part of A where ``copied``, that is where A is transposed."""
+    least = least_tasks() // 2 if copied else least_tasks()
     tile = choose_tile(type_, m, n)
     splits = 1
-    if k >= 4096 and m * n < 1 << 17:  # too few tiles to share out: share out the summed index
+    square = copied and matrices == 1 and k >= 640 and 1 << 14 <= m * n <= 1 << 19
+    if square:
+        least = 2 * thread_count()
+        splits = SPLITS if ceil_div(m, SQUARE) * ceil_div(n, SQUARE) < SPLITS else 1
+    elif k >= 4096 and m * n < 1 << 17:  # too few tiles to share out: share out the summed index
         splits = min(ceil_div(LEAST_SPLITS, matrices), k // 1024)
     k_share = 8 * ceil_div(ceil_div(k, splits), 8)
     depth = 8 * ceil_div(ceil_div(k_share, ceil_div(k_share, PANEL_DEPTH)), 8)
-    most = min(BLOCK_BYTES // (depth * type_.size * tile.rows), 256 // tile.rows)
-    rows = tile.rows * even_share(ceil_div(m, tile.rows), most)
+    most = min(BLOCK_BYTES // (depth * type_.size * tile.rows), SQUARE // tile.rows)
+    rows = tile.rows * even_share(ceil_div(m, tile.rows), ceil_div(SQUARE, tile.rows) if square else most)
     all_panels = panels = ceil_div(n, tile.width)
-    if k_share > depth:
+    if square:
+        panels = even_share(all_panels, ceil_div(SQUARE, tile.width))
+    elif k_share > depth:
         panels = max(1, min(panels, BLOCK_BYTES // (rows * tile.width * type_.size)))
 
     def tasks() -> tuple[int, int, int, int]:
@@ -82,7 +94,7 @@ def _choose_blocking(m: int, n: int, k: int, matrices: int, type_: Type, least: 
             rows = tile.rows * ceil_div(rows, 2 * tile.rows)
         else:
             break
-    return _Blocking(tile, ceil_div(k, k_share), k_share, depth, rows, panels, tasks())
+    return _Blocking(tile, ceil_div(k, k_share), k_share, depth, rows, panels, tasks(), square)
 
 
 def _matrix_offset(b: Builder, number: Value, batch: Sequence[int], strides: Strides) -> Value:
@@ -114,8 +126,7 @@ def matmul(
     applied to vectors of the result on their way to memory; it may read, or write, `extras` further buffers.
     `packed` asks for a form that reads "b" packed, if it is one matrix: the result then says how.
     """
-    least = least_tasks() // 2 if a[-2] == 1 else least_tasks()  # a transposed A is copied by every task
-    cut = _choose_blocking(m, n, k, math.prod(batch), type_, least)
+    cut = _choose_blocking(m, n, k, math.prod(batch), type_, a[-2] == 1)
 
     def address(builder: Builder, matrix: Value, row: Value) -> Value:
         return _matrix_offset(builder, matrix, batch, c) + row * c[-2]
@@ -124,7 +135,7 @@ def matmul(
     ahead = packing(cut.tile, k, n, b[-2:]) if packed else None
     before, names, work = [], {"a": "a", "b": "b"}, 0
     tiled = False
-    if cut.splits == 1 and not any(b[:-2]) and math.prod(batch) * m * n * k >= PREPACKED:
+    if cut.splits == 1 and not cut.square and not any(b[:-2]) and math.prod(batch) * m * n * k >= PREPACKED:
         # What several tasks would each pack for themselves is packed once, ahead of them.
         if not batch and cut.transposed(a) and cut.tasks[3] > 1:
             kernel, work = _tiling(m, k, a[-1], cut.tile)
