@@ -6,7 +6,6 @@ import importlib
 import os
 import platform
 import time
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -356,6 +355,8 @@ def framework(name: str) -> type[Framework]:
 
 def versions(name: str) -> dict[str, str]:
     """Versions of Python and of a framework's packages, all of which are imported: raises ImportError."""
+    from importlib.metadata import version
+
     packages = framework(name).packages
     for package in packages:
         importlib.import_module(package)

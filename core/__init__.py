@@ -7,18 +7,10 @@ from . import ops  # isort: skip
 from . import random  # isort: skip
 from .draw import draw
 from .errors import DtypeError, ShapeError, TraceError
-from .gradients import (
-    GradientTape,
-    checkpoint,
-    custom_gradient,
-    grad,
-    jvp,
-    stop_gradient,
-    value_and_grad,
-    vjp,
-)
+from .gradients import GradientTape, checkpoint, custom_gradient, grad, jvp, value_and_grad, vjp
 from .graph import Graph, trace
 from .jit import jit
+from .ops import stop_gradient
 from .profile import profile
 from .variable import StateScope, Variable
 
@@ -29,31 +21,7 @@ def is_symbolic(value: Tensor) -> bool:
 
 
 __all__ = [
-    "DtypeError",
-    "GradientTape",
-    "Graph",
-    "ShapeError",
-    "StateScope",
-    "Tensor",
-    "TraceError",
-    "Variable",
-    "checkpoint",
-    "config",
-    "custom_gradient",
-    "draw",
-    "errors",
-    "grad",
-    "is_symbolic",
-    "jit",
-    "jvp",
-    "ops",
-    "profile",
-    "pytree",
-    "random",
-    "stop_gradient",
-    "tensor",
-    "trace",
-    "value_and_grad",
-    "vjp",
-    "wrap",
-]
+    "DtypeError", "GradientTape", "Graph", "ShapeError", "StateScope", "Tensor", "TraceError", "Variable",
+    "checkpoint", "config", "custom_gradient", "draw", "errors", "grad", "is_symbolic", "jit", "jvp", "ops",
+    "profile", "pytree", "random", "stop_gradient", "tensor", "trace", "value_and_grad", "vjp", "wrap",
+]  # fmt: skip

@@ -25,9 +25,7 @@ from .variable import StateScope
 
 @dataclass
 class Box:
-    """One box of a picture. Boxes with the same ``cluster`` belong together: here the layer that they come
-    from.
-    """
+    """One box of a picture. Boxes with the same ``cluster`` belong together: here the layer that they come from."""
 
     title: str
     detail: str = ""
@@ -59,6 +57,13 @@ class Picture:
         """Add a box and return its number."""
         self.boxes.append(box)
         return len(self.boxes) - 1
+
+    def readers(self) -> dict[int, list[int]]:
+        """The numbers of the boxes to which edges lead from each."""
+        found: dict[int, list[int]] = {}
+        for begin, end in self.edges:
+            found.setdefault(begin, []).append(end)
+        return found
 
 
 class Drawing:
@@ -124,8 +129,7 @@ def _graph_of(target: Any, inputs: tuple) -> Graph:
         return trace(target, *inputs)
 
 
-# From graph to picture
-# -------------------------------------------------------------------------------------------------
+# -- from graph to picture -------------------------------------------------------------------------------------------
 
 
 def _spec(value: Any) -> str:
@@ -136,8 +140,7 @@ _SHOWN = ("spec", "axes", "axis", "window", "strides")
 
 
 def _attributes(node: Node) -> str:
-    shown = [str(node.attributes[name]) for name in _SHOWN if name in node.attributes]
-    text = " ".join(shown)
+    text = " ".join(str(node.attributes[name]) for name in _SHOWN if name in node.attributes)
     return text if len(text) <= 24 else text[:23] + "…"
 
 
@@ -155,7 +158,7 @@ def picture_of(graph: Graph) -> Picture:
     def source(value: Tensor) -> int | None:
         if value.node is None and value.size > 1 and value.key not in made:
             made[value.key] = picture.add(Box("constant", _spec(value), "constant", note=_spec(value)))
-        return made.get(value.key if value.node is None else (value.node, value.index))
+        return made.get(value.key)
 
     for order, node in enumerate(graph.nodes()):
         sources = [(source(value), _spec(value)) for value in node.inputs]
@@ -168,7 +171,7 @@ def picture_of(graph: Graph) -> Picture:
     ends += [(_short(variable.path) + " =", value, "variable") for variable, value in graph.writes.items()]
     for title, value, kind in ends:
         begin = source(value)
-        number = picture.add(Box(title, _spec(value), "output" if kind == "output" else "variable", note=title))
+        number = picture.add(Box(title, _spec(value), kind, note=title))
         if begin is not None:
             picture.edges[begin, number] = _spec(value)
     return picture
@@ -218,8 +221,7 @@ def _short(path: str) -> str:
     return "/".join(path.split("/")[-2:])
 
 
-# Collapsing
-# -------------------------------------------------------------------------------------------------------
+# -- collapsing ------------------------------------------------------------------------------------------------------
 
 
 def _collapsed(picture: Picture, limit: int) -> Picture:
@@ -245,16 +247,13 @@ def _by_layer(box: Box, number: int, depth: int) -> Any:
 
 def _chains(picture: Picture) -> list[Any]:
     """Groups of ops without a layer, each of which feeds only the next."""
-    readers: dict[int, list[int]] = {}
-    for begin, end in picture.edges:
-        readers.setdefault(begin, []).append(end)
+    readers = picture.readers()
+    free = [box.kind == "op" and not box.cluster for box in picture.boxes]
     keys: list[Any] = list(range(len(picture.boxes)))
-    for number in reversed(range(len(picture.boxes))):
+    for number in reversed(range(len(keys))):
         following = readers.get(number, [])
-        free = picture.boxes[number].kind == "op" and not picture.boxes[number].cluster
-        if free and len(following) == 1 and picture.boxes[following[0]].kind == "op":
-            if not picture.boxes[following[0]].cluster:
-                keys[number] = keys[following[0]]
+        if len(following) == 1 and free[number] and free[following[0]]:
+            keys[number] = keys[following[0]]
     return keys
 
 
@@ -284,16 +283,9 @@ def _merged(picture: Picture, keys: list[Any]) -> Picture:
 
 def _without_lone_sources(picture: Picture) -> Picture:
     """Leave out the variables and constants that only collapsed layers touch; they belong to these."""
-    touched: dict[int, list[int]] = {}
-    for begin, end in picture.edges:
-        touched.setdefault(begin, []).append(end)
-        touched.setdefault(end, []).append(begin)
-    kept = [
-        i
-        for i, box in enumerate(picture.boxes)
-        if box.kind not in ("variable", "constant")
-        or any(picture.boxes[other].kind != "group" for other in touched.get(i, []))
-    ]
+    pairs = [pair for begin, end in picture.edges for pair in ((begin, end), (end, begin))]
+    touched = {number for number, other in pairs if picture.boxes[other].kind != "group"}
+    kept = [i for i, box in enumerate(picture.boxes) if box.kind not in ("variable", "constant") or i in touched]
     numbers = {old: new for new, old in enumerate(kept)}
     edges = {
         (numbers[begin], numbers[end]): text
@@ -303,23 +295,12 @@ def _without_lone_sources(picture: Picture) -> Picture:
     return Picture([picture.boxes[i] for i in kept], edges)
 
 
-# DOT
-# -------------------------------------------------------------------------------------------------------
+# -- DOT -------------------------------------------------------------------------------------------------------------
 
 _FILLS = {"input": "#dbeafe", "variable": "#fef3c7", "constant": "#f3f4f6", "output": "#e5e7eb"}
 _PALETTE = (
-    "#c7e9d0",
-    "#f9d3c4",
-    "#d7d3f2",
-    "#f6e3a8",
-    "#c4e3f3",
-    "#f3cfe0",
-    "#dfe6c0",
-    "#cfd8e6",
-    "#f0d9b5",
-    "#c9e8e4",
-    "#e8cdf0",
-    "#d9d9d9",
+    *("#c7e9d0", "#f9d3c4", "#d7d3f2", "#f6e3a8", "#c4e3f3", "#f3cfe0"),
+    *("#dfe6c0", "#cfd8e6", "#f0d9b5", "#c9e8e4", "#e8cdf0", "#d9d9d9"),
 )
 
 
@@ -330,9 +311,7 @@ def _colours(picture: Picture) -> dict[str, str]:
 
 
 def _layer(box: Box) -> str:
-    """The part of a box's layer path that gives the colour: below the model's own name, where there is
-    more.
-    """
+    """The part of a box's layer path that gives the colour: below the model's own name, where there is more."""
     return "/".join(box.cluster.split("/")[:2])
 
 
@@ -370,8 +349,7 @@ def _dot(picture: Picture) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-# Layout
-# -------------------------------------------------------------------------------------------------------
+# -- layout ----------------------------------------------------------------------------------------------------------
 
 _ROW_GAP, _COLUMN_GAP = 34.0, 14.0
 
@@ -399,31 +377,22 @@ class _Layout:
 
     @staticmethod
     def _ranks(picture: Picture) -> list[int]:
-        """The row of each box. Merged layers may form cycles: edges against the order of computation do not
-        count.
-        """
+        """The row of each box. Merged layers may form cycles: edges against the order of computation do not count."""
         boxes = picture.boxes
         late = {"output": 2, "variable": 0, "input": 0, "constant": 0}
         sinks = {end for _, end in picture.edges} - {begin for begin, _ in picture.edges}
 
         def key(number: int) -> tuple:
             box = boxes[number]
-            return (
-                2 if number in sinks and box.kind == "variable" else late.get(box.kind, 1),
-                box.order,
-                number,
-            )
+            return (2 if number in sinks and box.kind == "variable" else late.get(box.kind, 1), box.order, number)
 
         rank = [0] * len(boxes)
-        readers: dict[int, list[int]] = {}
-        for begin, end in picture.edges:
-            if key(begin) < key(end):
-                readers.setdefault(begin, []).append(end)
+        readers = {i: [end for end in ends if key(i) < key(end)] for i, ends in picture.readers().items()}
         for number in sorted(range(len(boxes)), key=key):
             for end in readers.get(number, []):
                 rank[end] = max(rank[end], rank[number] + 1)
         for number in range(len(boxes)):  # what is given stands right above where it is used first
-            if key(number)[0] == 0 and number in readers:
+            if key(number)[0] == 0 and readers.get(number):
                 rank[number] = max(min(rank[end] for end in readers[number]) - 1, 0)
         return rank
 
@@ -448,10 +417,10 @@ class _Layout:
             down = sweep % 2 == 0
             neighbours = self.above if down else self.below
             for row in self.rows if down else reversed(self.rows):
-                centres = {
-                    item: _mean([place[other] for other in neighbours[item]]) if neighbours[item] else place[item]
-                    for item in row
-                }
+                centres = {}
+                for item in row:
+                    near = neighbours[item] or [item]
+                    centres[item] = sum(place[other] for other in near) / len(near)
                 row.sort(key=centres.__getitem__)
                 place.update({item: float(i) for i, item in enumerate(row)})
 
@@ -495,10 +464,6 @@ class _Layout:
         return y, top - _ROW_GAP
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _median(values: list[float]) -> float:
     values = sorted(values)
     middle = len(values) // 2
@@ -510,8 +475,7 @@ def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
-# SVG
-# -------------------------------------------------------------------------------------------------------
+# -- SVG -------------------------------------------------------------------------------------------------------------
 
 _MARGIN = 16.0
 

@@ -29,9 +29,7 @@ HALVES = frozenset((BFLOAT16, np.dtype("float16")))  # of two bytes: kept in mem
 
 
 def as_dtype(dtype: Any) -> np.dtype:
-    """Return the numpy dtype for a name, a numpy dtype or type, ``float``/``int``/``bool``, or None
-    (floatx).
-    """
+    """Return the numpy dtype for a name, a numpy dtype or type, ``float``/``int``/``bool``, or None (floatx)."""
     try:
         return _LOOKUP[dtype]
     except (KeyError, TypeError):

@@ -1,8 +1,7 @@
 """Reverse-mode differentiation of any order.
 
-While a recorder is open, tensors remember the node that made them. A gradient walks those nodes backwards and
-asks each op for its gradient, which is written in tensor operations; so the walk itself can be recorded, or
-traced.
+While a recorder is open, tensors remember the node that made them. A gradient walks those nodes backwards and asks each
+op for its gradient, which is written in tensor operations; so the walk itself can be recorded, or traced.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ import numpy as np
 from . import pytree
 from .dtypes import is_floating
 from .errors import DtypeError, ShapeError
-from .op import Node, Op, Spec, next_serial, state
+from .graph import frontier
+from .op import Node, Op, next_serial, spec_of, state
 from .primitives import elementwise
 from .primitives.control import barrier
 from .primitives.movement import concatenate, slice_
-from .tensor import Tensor, tensor, wrap
+from .tensor import Tensor, filled, tensor, wrap
 from .variable import StateScope, Variable
 
 
@@ -44,13 +44,9 @@ class _Recorder:
 
 
 def backpropagate(
-    outputs: Sequence[Tensor],
-    output_gradients: Sequence[Tensor | None],
-    sources: Sequence[Tensor],
-    since: int = 0,
+    outputs: Sequence[Tensor], output_gradients: Sequence[Tensor | None], sources: Sequence[Tensor], since: int = 0
 ) -> list[Tensor | None]:
-    """Return, for each source, the sum over outputs of gradient · d output / d source; None where
-    unconnected.
+    """Return, for each source, the sum over outputs of gradient · d output / d source; None where unconnected.
 
     Only nodes with numbers from ``since`` on are followed.
     """
@@ -82,7 +78,7 @@ def _parts(node: Node, incoming: tuple, sums: _Sums) -> Sequence:
     if node.op is slice_:
         sums.add_slice(node, incoming[0])
         return (None,)
-    made = tuple(node.output(i) for i in range(len(node.specs)))
+    made = node.outputs()
     if not node.many:
         incoming, made = incoming[0], made[0]
     return node.op.gradient(incoming, made, *node.inputs, **node.attributes)
@@ -105,22 +101,19 @@ class _Sums:
 
     def take(self, key: Any, keep: bool) -> Tensor | None:
         """The sum for a value whose uses have all been seen."""
-        slices = self._slices.pop(key, None)
-        if slices is not None:
-            joined = _joined(slices) if len(slices) > 1 else None
-            if joined is not None:
-                self.add(key, joined)
-            else:
-                for node, part in slices:
-                    self.add(key, node.op.gradient(part, node.output(0), *node.inputs, **node.attributes)[0])
+        slices = self._slices.pop(key, [])
+        if len(slices) > 1 and (joined := _joined(slices)) is not None:
+            self.add(key, joined)
+            slices = []
+        for node, part in slices:
+            self.add(key, node.op.gradient(part, node.output(0), *node.inputs, **node.attributes)[0])
         return self._whole.get(key) if keep else self._whole.pop(key, None)
 
 
 def _joined(slices: list[tuple[Node, Tensor]]) -> Tensor | None:
     """The sum of slices' gradients as one concatenation, where they lie side by side along one axis."""
     source = slices[0][0].inputs[0]
-    cut = set()
-    pieces = []
+    cut, pieces = set(), []
     for node, part in slices:
         spans = list(zip(node.attributes["starts"], node.attributes["stops"], strict=True))
         cut.update(i for i, (span, n) in enumerate(zip(spans, source.shape, strict=True)) if span != (0, n))
@@ -135,7 +128,7 @@ def _joined(slices: list[tuple[Node, Tensor]]) -> Tensor | None:
             return None  # they overlap
         if start > end:
             gap = (*source.shape[:axis], start - end, *source.shape[axis + 1 :])
-            parts.append(wrap(np.broadcast_to(np.zeros((), source.dtype), gap)))
+            parts.append(filled(0, gap, source.dtype))
         parts.extend([] if part is None else [part])
         end = stop
     return concatenate(*parts, axis=axis)
@@ -171,8 +164,7 @@ def _differentiable_copy(value: Any) -> Tensor:
     copy = _watched_copy(value)
     if not is_floating(copy.dtype):
         raise DtypeError(
-            f"A gradient is asked for by a value of dtype {copy.dtype.name} and shape {copy.shape}; it "
-            f"exists for "
+            f"A gradient is asked for by a value of dtype {copy.dtype.name} and shape {copy.shape}; it exists for "
             "floats only. Cast the argument (3.0, not 3), or choose others with argnums."
         )
     return copy
@@ -191,31 +183,32 @@ def vjp(function: Callable, *primals: Any) -> tuple[Any, Callable]:
     with _Recorder():
         copies = pytree.map(_watched_copy, primals)
         result = function(*copies)
-    outputs = [tensor(value) for value in pytree.flatten(result)]
-    result = pytree.unflatten(result, outputs)
-    sources = pytree.flatten(copies)
+    result = pytree.map(tensor, result)
+    outputs, sources = pytree.flatten(result), pytree.flatten(copies)
 
     def pullback(cotangents: Any) -> tuple:
         given = pytree.flatten(cotangents)
         if len(given) != len(outputs):
             raise ValueError(f"vjp: expected {len(outputs)} cotangents, one per output; received {len(given)}.")
-        given = [
-            _fitting(tensor(cotangent, output.dtype), output) for cotangent, output in zip(given, outputs, strict=True)
-        ]
-        parts = backpropagate(outputs, given, sources)
-        return pytree.unflatten(copies, [_zeros(s) if p is None else p for s, p in zip(sources, parts, strict=True)])
+        parts = backpropagate(outputs, list(map(_fitting, given, outputs)), sources)
+        return pytree.unflatten(copies, _or_zeros(parts, sources))
 
     return result, pullback
 
 
-def _fitting(cotangent: Tensor, output: Tensor) -> Tensor:
+def _fitting(cotangent: Any, output: Tensor) -> Tensor:
+    cotangent = tensor(cotangent, output.dtype)
     if cotangent.shape != output.shape:
         raise ShapeError(f"A cotangent of shape {cotangent.shape} was given for an output of shape {output.shape}.")
     return cotangent
 
 
 def _zeros(like: Tensor) -> Tensor:
-    return wrap(np.broadcast_to(np.zeros((), like.dtype), like.shape))
+    return filled(0, like.shape, like.dtype)
+
+
+def _or_zeros(parts: Sequence[Tensor | None], likes: Sequence[Tensor]) -> list[Tensor]:
+    return [_zeros(like) if part is None else part for part, like in zip(parts, likes, strict=True)]
 
 
 def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
@@ -238,8 +231,7 @@ def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux
         _check_scalar(loss)
         sources = pytree.flatten([copies[i] for i in positions])
         parts = backpropagate([loss], [wrap(np.ones((), loss.dtype))], sources)
-        filled = [_zeros(s) if p is None else p for s, p in zip(sources, parts, strict=True)]
-        gradients = tuple(pytree.unflatten([copies[i] for i in positions], filled))
+        gradients = tuple(pytree.unflatten([copies[i] for i in positions], _or_zeros(parts, sources)))
         return result, gradients[0] if isinstance(argnums, int) else gradients
 
     return differentiated
@@ -248,8 +240,7 @@ def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux
 def _check_scalar(loss: Tensor) -> None:
     if loss.shape != ():
         raise ShapeError(
-            f"Only a scalar can be differentiated; the function returned shape {loss.shape}. Reduce it with "
-            f"mean() or "
+            f"Only a scalar can be differentiated; the function returned shape {loss.shape}. Reduce it with mean() or "
             "sum(), or use vjp with a cotangent of that shape."
         )
     if not is_floating(loss.dtype):
@@ -285,36 +276,26 @@ def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any,
         raise ValueError(f"jvp: expected one tangent per primal; received {len(primals)} and {len(tangents)}.")
     with _Recorder():
         copies = pytree.map(_watched_copy, tuple(primals))
-        result = function(*copies)
-        outputs = [tensor(value) for value in pytree.flatten(result)]
+        result = pytree.map(tensor, function(*copies))
+        outputs = pytree.flatten(result)
         dummies = [_watched_copy(_zeros(output)) for output in outputs]
         parts = backpropagate(outputs, dummies, pytree.flatten(copies))
-    directions = [
-        _fitting(tensor(tangent, source.dtype), source)
-        for tangent, source in zip(pytree.flatten(tuple(tangents)), pytree.flatten(copies), strict=True)
-    ]
+    pairs = zip(pytree.flatten(tuple(tangents)), pytree.flatten(copies), strict=True)
+    directions = [_fitting(tangent, source) for tangent, source in pairs]
     linked = [(p, d) for p, d in zip(parts, directions, strict=True) if p is not None]
     pushed = backpropagate([p for p, _ in linked], [d for _, d in linked], dummies)
-    pushed = [_zeros(o) if t is None else t for o, t in zip(outputs, pushed, strict=True)]
-    return pytree.unflatten(result, outputs), pytree.unflatten(result, pushed)
-
-
-def stop_gradient(value: Any) -> Any:
-    """Return ``value`` (a tensor or a tree of them) as a constant for differentiation."""
-    return pytree.map(lambda leaf: elementwise.stop_gradient(tensor(leaf)), value)
+    return result, pytree.unflatten(result, _or_zeros(pushed, outputs))
 
 
 def _override(result: Any, inputs: list[Tensor], gradient: Callable) -> Any:
-    """Let the tensors of ``result`` have ``gradient`` (a tuple over outputs -> a list over inputs) as
-    theirs.
-    """
+    """Let the tensors of ``result`` have ``gradient`` as theirs: (cotangents, outputs) -> a list over ``inputs``."""
     outputs = [value.detached() for value in pytree.flatten(result)]
     count = len(outputs)
     op = Op(
         "custom_gradient",
-        rule=lambda *values: tuple(Spec(value.shape, value.dtype) for value in values[:count]),
+        rule=lambda *values: tuple(map(spec_of, values[:count])),
         reference=lambda *arrays: tuple(arrays[:count]),
-        gradient=lambda g, y, *values: [None] * count + list(gradient(g)),
+        gradient=lambda g, y, *values: [None] * count + list(gradient(g, y)),
     )
     return pytree.unflatten(result, op(*outputs, *inputs))
 
@@ -324,15 +305,7 @@ def with_gradient(result: Tensor, value: Tensor, gradient: Callable[[Tensor, Ten
 
     For functions whose gradient has a shorter form than the one that follows from their parts.
     """
-    if not state.recorders:
-        return result
-    op = Op(
-        "custom_gradient",
-        rule=lambda y, _: (Spec(y.shape, y.dtype),),
-        reference=lambda y, _: (y,),
-        gradient=lambda g, y, *_: (None, gradient(g[0], y[0])),
-    )
-    return op(result.detached(), value)[0]
+    return _override(result, [value], lambda g, y: [gradient(g[0], y[0])]) if state.recorders else result
 
 
 def custom_gradient(function: Callable) -> Callable:
@@ -349,25 +322,24 @@ def custom_gradient(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def wrapped(*arguments: Any) -> Any:
-        inputs = [tensor(leaf) for leaf in pytree.flatten(arguments)]
-        result, gradient_function = function(*pytree.unflatten(arguments, inputs))
-        outputs = [tensor(value) for value in pytree.flatten(result)]
+        arguments = pytree.map(tensor, arguments)
+        result, gradient_function = function(*arguments)
+        result = pytree.map(tensor, result)
         if not state.recorders:
-            return pytree.unflatten(result, outputs)
+            return result
+        inputs, outputs = pytree.flatten(arguments), pytree.flatten(result)
 
-        def gradient(incoming: tuple) -> list:
-            filled = [_zeros(o) if g is None else g for g, o in zip(incoming, outputs, strict=True)]
-            parts = gradient_function(*filled)
+        def gradient(incoming: tuple, _: tuple) -> list:
+            parts = gradient_function(*_or_zeros(incoming, outputs))
             parts = list(parts) if isinstance(parts, (tuple, list)) else [parts]
             if len(parts) != len(inputs):
                 raise ValueError(
-                    f"The gradient function of {function.__name__} returned {len(parts)} gradients for "
-                    f"{len(inputs)} "
+                    f"The gradient function of {function.__name__} returned {len(parts)} gradients for {len(inputs)} "
                     "arguments."
                 )
             return parts
 
-        return _override(pytree.unflatten(result, outputs), inputs, gradient)
+        return _override(result, inputs, gradient)
 
     return wrapped
 
@@ -392,16 +364,16 @@ def checkpoint(function: Callable) -> Callable:
             copies = [_watched_copy(value) for value in inputs]
             start = next_serial()
             result = function(*pytree.unflatten(arguments, copies), **options)
-        outputs = [tensor(value) for value in pytree.flatten(result)]
+        result = pytree.map(tensor, result)
         for variable, value in scope.writes.items():
             variable.assign(value.detached())
-        captured = _captured(outputs, start)
+        captured = frontier(pytree.flatten(result), start)
         read = [variable for variable, value in scope.reads.items() if value.key in captured]
         known = {value.key for value in (*copies, *(scope.reads[variable] for variable in read))}
         closed_over = [value for key, value in captured.items() if key not in known]
         held = [*inputs, *(scope.reads[variable] for variable in read)]
 
-        def gradient(incoming: tuple) -> list:
+        def gradient(incoming: tuple, _: tuple) -> list:
             seeds = [g for g in incoming if g is not None]
             guarded = list(barrier(*held, *seeds, count=len(held)))
             again = guarded[len(inputs) :]
@@ -418,7 +390,7 @@ def checkpoint(function: Callable) -> Callable:
             targets = [tensor(value) for value in pytree.flatten(repeated)]
             return backpropagate(targets, incoming, [*copies, *again, *closed_over], since)
 
-        return _override(pytree.unflatten(result, outputs), [*held, *closed_over], gradient)
+        return _override(result, [*held, *closed_over], gradient)
 
     return wrapped
 
@@ -429,20 +401,9 @@ class _Repetition(StateScope):
     notes_reads = False
 
 
-def _captured(outputs: list[Tensor], start: int) -> dict[Any, Tensor]:
-    """The tensors made before node number ``start`` on which ``outputs`` depend, by key."""
-    found: dict[Any, Tensor] = {}
-    visited: set[Node] = set()
-    stack = list(outputs)
-    while stack:
-        value = stack.pop()
-        if value.node is None or value.node.serial < start or value.node.op.reference is None:
-            if value.watched or value.node is not None:
-                found[value.key] = value
-        elif value.node not in visited:
-            visited.add(value.node)
-            stack.extend(value.node.inputs)
-    return found
+def _total(parts: Sequence[Tensor | None]) -> Tensor | None:
+    found = [part for part in parts if part is not None]
+    return functools.reduce(elementwise.add, found) if found else None
 
 
 class GradientTape:
@@ -466,8 +427,7 @@ class GradientTape:
         self._used = False
 
     def __enter__(self) -> GradientTape:
-        self._recorder = _Recorder()
-        self._recorder.__enter__()
+        self._recorder = _Recorder().__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -479,9 +439,7 @@ class GradientTape:
             (leaf.value if isinstance(leaf, Variable) else leaf).watched = True
 
     def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
-        """Gradient of the sum of ``target`` by each of ``sources`` (its structure; None where
-        unconnected).
-        """
+        """Gradient of the sum of ``target`` by each of ``sources`` (its structure; None where unconnected)."""
         if self._recorder is None:
             raise RuntimeError("The tape recorded nothing: compute the target inside `with GradientTape() as tape`.")
         if self._used and not self._persistent:
@@ -494,19 +452,13 @@ class GradientTape:
             if not is_floating(value.dtype):
                 raise DtypeError(f"The target of a gradient has to be float; received {value.dtype.name}.")
         if output_gradients is None:
-            seeds = [wrap(np.broadcast_to(np.ones((), value.dtype), value.shape)) for value in targets]
+            seeds = [filled(1, value.shape, value.dtype) for value in targets]
         else:
-            seeds = [
-                _fitting(tensor(seed, value.dtype), value)
-                for seed, value in zip(pytree.flatten(output_gradients), targets, strict=True)
-            ]
+            given = zip(pytree.flatten(output_gradients), targets, strict=True)
+            seeds = [_fitting(seed, value) for seed, value in given]
         groups = [self._values(leaf) for leaf in pytree.flatten(sources)]
         parts = iter(backpropagate(targets, seeds, [value for group in groups for value in group]))
-        totals = []
-        for group in groups:
-            found = [part for part in (next(parts) for _ in group) if part is not None]
-            totals.append(functools.reduce(elementwise.add, found) if found else None)
-        return pytree.unflatten(sources, totals)
+        return pytree.unflatten(sources, [_total([next(parts) for _ in group]) for group in groups])
 
     def _values(self, source: Any) -> list[Tensor]:
         if not isinstance(source, Variable):
@@ -523,7 +475,6 @@ class GradientTape:
         for position in range(target.size):
             seed = np.zeros(target.size, target.dtype)
             seed[position] = 1
-            parts = backpropagate([target], [wrap(seed.reshape(target.shape))], values)
-            found = [part for part in parts if part is not None]
-            rows.append(functools.reduce(elementwise.add, found) if found else _zeros(source))
+            total = _total(backpropagate([target], [wrap(seed.reshape(target.shape))], values))
+            rows.append(_zeros(source) if total is None else total)
         return ops.reshape(ops.stack(rows), (*target.shape, *source.shape))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from . import pytree
+from .dtypes import as_dtype
 from .errors import TraceError
 from .op import Node, placeholder, state
 from .tensor import Tensor, tensor, wrap
 from .variable import StateScope, Variable
 
 
+@dataclass(eq=False, repr=False)
 class Graph:
     """A recorded function: what goes in, what comes out, which variables it reads and writes.
 
@@ -24,17 +28,10 @@ class Graph:
         writes: variables assigned, with their last value.
     """
 
-    def __init__(
-        self,
-        inputs: list[Tensor],
-        reads: dict[Variable, Tensor],
-        result: Any,
-        writes: dict[Variable, Tensor],
-    ):
-        self.inputs = inputs
-        self.reads = reads
-        self.result = result
-        self.writes = writes
+    inputs: list[Tensor]
+    reads: dict[Variable, Tensor]
+    result: Any
+    writes: dict[Variable, Tensor]
 
     @property
     def outputs(self) -> list[Tensor]:
@@ -51,7 +48,7 @@ class Graph:
                 continue
             found.add(node)
             stack.extend([value.node for value in node.inputs])
-        return sorted(found, key=lambda node: node.serial)
+        return sorted(found, key=operator.attrgetter("serial"))
 
     def captured(self) -> list[Tensor]:
         """Symbolic values used here that are neither computed here nor inputs: those of a trace around this one."""
@@ -120,14 +117,33 @@ def replaced(outputs: list[Tensor], mapping: dict[Any, Tensor]) -> list[Tensor]:
             inputs = tuple(map(look_up, node.inputs))
             if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
                 continue
-            copy = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
-            copy.scope = node.scope
+            copy = node.again(inputs)
             mapping.update({(node, i): copy.output(i) for i in range(len(node.specs)) if (node, i) not in mapping})
         elif node not in seen and node.op.reference is not None:
             seen.add(node)
             stack.append((node, True))
             stack.extend((v.node, False) for v in node.inputs if v._array is None and v.key not in mapping)
     return [look_up(value) for value in outputs]
+
+
+def frontier(outputs: Iterable[Tensor], first: int) -> dict[Any, Tensor]:
+    """The values that ``outputs`` follow from and that are older than node number ``first``, by key.
+
+    Inputs of traces and watched tensors are among them, constants are not.
+    """
+    found: dict[Any, Tensor] = {}
+    seen: set[Node] = set()
+    stack = list(outputs)
+    while stack:
+        value = stack.pop()
+        node = value.node
+        if node is None or node.serial < first or node.op.reference is None:
+            if node is not None or value.watched:
+                found[value.key] = value
+        elif node not in seen:
+            seen.add(node)
+            stack.extend(node.inputs)
+    return found
 
 
 def tracing() -> bool:
@@ -159,7 +175,7 @@ def trace(function: Callable, *arguments: Any, **options: Any) -> Graph:
     def stand_in(leaf: Any) -> Any:
         if not _is_array(leaf):
             return leaf
-        symbol = placeholder(leaf.shape, leaf.dtype)
+        symbol = placeholder(leaf.shape, as_dtype(leaf.dtype))
         inputs.append(symbol)
         return symbol
 

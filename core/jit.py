@@ -7,6 +7,7 @@ import gc
 import logging
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -27,18 +28,23 @@ if os.environ.get("TENZOO_LOG") == "compile":  # tell what is compiled, why, and
     log.setLevel(logging.INFO)
 PADDING = 4  # times as many rows as needed may be computed, rather than compiling for fewer
 RECOMPILATIONS = 8  # of one function, after which it is told that something is wrong
+SWITCH_INTERVAL = 5e-4  # seconds that Python runs, while compiling, before threads that LLVM keeps busy get a turn
 
 
-def _without_collector(function: Callable) -> Callable:
-    """Put the garbage collector off: it would go over a graph that grows, again and again, and free nothing."""
+def _undisturbed(function: Callable) -> Callable:
+    """Put the garbage collector off: it would go over a graph that grows, again and again, and free nothing. And let
+    threads take turns more often: those that compile need Python for moments between long stretches without.
+    """
 
     @functools.wraps(function)
     def wrapper(*arguments: Any) -> Any:
-        enabled = gc.isenabled()
+        enabled, interval = gc.isenabled(), sys.getswitchinterval()
         gc.disable()
+        sys.setswitchinterval(min(interval, SWITCH_INTERVAL))
         try:
             return function(*arguments)
         finally:
+            sys.setswitchinterval(interval)
             if enabled:
                 gc.enable()
 
@@ -49,15 +55,23 @@ class CompiledFunction:
     """What :func:`jit` returns: call it like the function."""
 
     def __init__(self, function: Callable, name: str | None = None, ragged: bool = False):
+        if not callable(function):
+            raise TypeError(f"jit compiles functions; received {function!r}, which cannot be called.")
         functools.update_wrapper(self, function)
         self._function = function
+        self._attribute = getattr(function, "__name__", "")  # of a class, if it is a method
+        self._owner: Any = None  # the instance that it is bound to,
+        self._unbound: CompiledFunction | None = None  # and what it was before
+        self._named: dict[Any, CompiledFunction] = {}  # for calls with arguments by name
         self._name = name or getattr(function, "__qualname__", type(function).__name__)
         self._cache: dict[Any, Any] = {}
         self._compilations = 0
         self._batches: dict[Any, _Batches] | None = {} if ragged else None
         self.rest = 0  # rows of a smaller batch that is known to come
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if named:
+            return self._by_name(len(arguments), tuple(named))(*arguments, *named.values())
         leaves: list = []
         key = _describe(arguments, leaves)
         if state.variable_scopes or state.recorders or any(leaf._array is None for leaf in leaves):
@@ -80,15 +94,43 @@ class CompiledFunction:
             self._cache[key] = self._compile(key, arguments)
         return self._cache[key].planned()
 
+    def _by_name(self, count: int, names: tuple[str, ...]) -> CompiledFunction:
+        """The function of ``count`` arguments and of those that are called so, all by position."""
+        if (count, names) not in self._named:
+
+            def function(*arguments: Any) -> Any:
+                return self._function(*arguments[:count], **dict(zip(names, arguments[count:], strict=True)))
+
+            self._named[count, names] = CompiledFunction(function, self._name, self._batches is not None)
+        return self._named[count, names]
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._attribute = name
+
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind as a method; every instance has a cache of its own."""
         if instance is None:
             return self
-        bound = CompiledFunction(self._function.__get__(instance, owner), self._name, self._batches is not None)
-        instance.__dict__[self._function.__name__] = bound
+        key = f"{self._attribute} of {self._name}"  # not its name alone: that would hide the method of a base class
+        bound = vars(instance).get(key)
+        if bound is None or bound._owner is not instance or bound._unbound is not self:  # or of what this is a copy of
+            method = self._function.__get__(instance, owner)
+            bound = vars(instance)[key] = CompiledFunction(method, self._name, self._batches is not None)
+            bound._owner, bound._unbound, bound._attribute = instance, self, self._attribute
         return bound
 
-    @_without_collector
+    def __reduce__(self) -> Any:
+        """What is compiled stays where it is: a copy, or another process, compiles anew."""
+        if self._owner is not None:
+            return getattr, (self._owner, self._attribute)
+        found = sys.modules.get(self.__module__)
+        for name in self.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is self:  # a function of a module is looked up there
+            return self.__qualname__
+        return CompiledFunction, (self._function, self._name, self._batches is not None)
+
+    @_undisturbed
     def _compile(self, key: Any, arguments: tuple) -> Callable:
         start = time.perf_counter()
         graph = trace(self._function, *arguments)
@@ -262,8 +304,10 @@ def _describe(tree: Any, leaves: list) -> Any:
         leaves.append(tree)
         return tree.shape, tree.dtype.char
     if kind is np.ndarray:
-        # Looked at, not copied; tensor() says what is wrong with a dtype that tensors do not have.
-        leaves.append(wrap(tree) if kind_of(tree.dtype) in "fiub" else tensor(tree))
+        # Looked at, not copied. tensor() says what is wrong with a dtype that tensors do not have, and turns round the
+        # bytes of one that is not native here.
+        plain = kind_of(tree.dtype) in "fiub" and tree.dtype.isnative
+        leaves.append(wrap(tree) if plain else tensor(tree))
         return tree.shape, tree.dtype.char
     if kind is Variable:
         return _describe(tree.value, leaves)
@@ -271,6 +315,8 @@ def _describe(tree: Any, leaves: list) -> Any:
         return kind, tuple([_describe(child, leaves) for child in tree])
     if kind is dict:
         return tuple([(name, _describe(child, leaves)) for name, child in tree.items()])
+    if isinstance(tree, np.ndarray):  # mapped from a file, say
+        return _describe(np.asarray(tree), leaves)
     try:
         hash(tree)
     except TypeError:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -37,29 +38,19 @@ class Case(NamedTuple):
     differentiable: bool = True
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Op:
     """A primitive. ``registry`` holds every declared one by name."""
 
-    registry: dict[str, Op] = {}
-    __slots__ = ("cases", "emit", "gradient", "name", "reference", "rule", "work")
+    registry: ClassVar[dict[str, Op]] = {}
 
-    def __init__(
-        self,
-        name: str,
-        rule: Callable,
-        reference: Callable,
-        gradient: Callable | None = None,
-        emit: Callable | None = None,
-        cases: Iterable[Case] = (),
-        work: Callable | None = None,
-    ):
-        self.name = name
-        self.rule = rule
-        self.reference = reference
-        self.gradient = gradient
-        self.emit = emit
-        self.cases = tuple(cases)
-        self.work = work
+    name: str
+    rule: Callable | None
+    reference: Callable | None
+    gradient: Callable | None = None
+    emit: Callable | None = None
+    cases: Sequence[Case] = ()
+    work: Callable | None = None
 
     def __call__(self, *inputs: Tensor, **attributes: Any) -> Any:
         return apply(self, inputs, attributes)
@@ -107,6 +98,17 @@ class Node:
         """Return output ``index`` as a tensor (a new object that names the same value)."""
         shape, dtype = self.specs[index]
         return Tensor(None if self.arrays is None else self.arrays[index], shape, dtype, self, index)
+
+    def outputs(self) -> tuple[Tensor, ...]:
+        """Return all outputs as tensors."""
+        return tuple(map(self.output, range(len(self.specs))))
+
+    def again(self, inputs: tuple, attributes: dict | None = None, specs: tuple | None = None) -> Node:
+        """The same op on other inputs, symbolic, for the same layer; with other attributes or specs where given."""
+        attributes = self.attributes if attributes is None else attributes
+        node = Node(self.op, inputs, attributes, self.specs if specs is None else specs, None, self.many)
+        node.scope = self.scope
+        return node
 
     def __repr__(self) -> str:
         return f"<node {self.op.name} -> {', '.join(f'{s.dtype.name}{list(s.shape)}' for s in self.specs)}>"
@@ -168,9 +170,8 @@ def apply(op: Op, inputs: tuple[Tensor, ...], attributes: dict) -> Any:
         result = (result,)
     results = tuple(np.asarray(array) for array in result)
     if state.recorders and _tracked(inputs):
-        specs = tuple(Spec(array.shape, array.dtype) for array in results)
-        node = Node(op, inputs, attributes, specs, results, many)
-        outputs = tuple(node.output(i) for i in range(len(results)))
+        specs = tuple(map(spec_of, results))
+        outputs = Node(op, inputs, attributes, specs, results, many).outputs()
     else:
         outputs = tuple(Tensor(array, array.shape, array.dtype) for array in results)
     return outputs if many else outputs[0]
@@ -184,7 +185,7 @@ def _record(op: Op, inputs: tuple[Tensor, ...], attributes: dict) -> Any:
     specs = op.rule(*inputs, **attributes)
     many = type(specs) is tuple
     node = Node(op, inputs, attributes, specs if many else (specs,), None, many)
-    return tuple(node.output(i) for i in range(len(node.specs))) if many else node.output(0)
+    return node.outputs() if many else node.output(0)
 
 
 def placeholder(shape: tuple[int, ...], dtype: np.dtype, name: str = "input") -> Tensor:
@@ -196,7 +197,7 @@ _PLACEHOLDER = Op("input", rule=None, reference=None)
 
 
 def spec_of(value: Any) -> Spec:
-    """Shape and dtype of a tensor."""
+    """Shape and dtype of a tensor or array."""
     return Spec(value.shape, value.dtype)
 
 

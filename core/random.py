@@ -1,9 +1,8 @@
 """Random tensors from a counter in a variable.
 
-Every draw takes the state of a :class:`SeedGenerator` (four words: seed and number of the draw), makes its
-bits with Philox4x32-10 as documented in :mod:`primitives.random_bits`, and counts the draw. So a traced
-function draws the same numbers as an eager one, and a run resumed from saved variables goes on where it
-stopped.
+Every draw takes the state of a :class:`SeedGenerator` (four words: seed and number of the draw), makes its bits with
+Philox4x32-10 as documented in :mod:`primitives.random_bits`, and counts the draw. So a traced function draws the same
+numbers as an eager one, and a run resumed from saved variables goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,32 +18,17 @@ from . import dtypes, ops
 from .errors import DtypeError, ShapeError
 from .op import state as _calls
 from .ops.common import convert, scalar
+from .ops.shape import _shape
 from .primitives import elementwise
 from .primitives.random_bits import random_bits
 from .tensor import Tensor, wrap
 from .variable import Variable
 
 __all__ = [
-    "SeedGenerator",
-    "bernoulli",
-    "beta",
-    "binomial",
-    "bits",
-    "categorical",
-    "dropout",
-    "exponential",
-    "gamma",
-    "global_generator",
-    "gumbel",
-    "integers",
-    "normal",
-    "permutation",
-    "randint",
-    "seed",
-    "shuffle",
-    "truncated_normal",
-    "uniform",
-]
+    "SeedGenerator", "bernoulli", "beta", "binomial", "bits", "categorical", "dropout", "exponential", "gamma",
+    "global_generator", "gumbel", "integers", "normal", "permutation", "randint", "seed", "shuffle",
+    "truncated_normal", "uniform",
+]  # fmt: skip
 
 
 class SeedGenerator:
@@ -97,22 +81,16 @@ def _state(seed: Any) -> Tensor:
     return seed.next()
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
-
-
 def bits(shape: Any, seed: Any = None) -> Tensor:
-    """Uniform 32-bit words, uint32. ``seed``: None (global stream), an int (always the same draw), a
-    generator.
-    """
+    """Uniform 32-bit words, uint32. ``seed``: None (global stream), an int (always the same draw), a generator."""
     return random_bits(_state(seed), shape=_shape(shape))
 
 
 _PART = 1 << 14  # blocks of four words, in a draw that is made in parts; few enough to stay in the cache
 
 
-def _mapped(function: Callable, least: int, shape: Any, seed: Any, *numbers: Any) -> Tensor:
-    """function(words, *numbers), an element-wise map of random words.
+def _mapped(function: Callable, unit_of: Callable, least: int, shape: Any, seed: Any, *numbers: Any) -> Tensor:
+    """function(unit_of(words), *numbers), an element-wise map of random words.
 
     From ``least`` elements on a draw of known numbers is made in parts, by one kernel for all shapes: the initial
     values of large models would otherwise take longer than the first steps of training.
@@ -121,21 +99,24 @@ def _mapped(function: Callable, least: int, shape: Any, seed: Any, *numbers: Any
     size = math.prod(shape)
     known = draw._array is not None and all(isinstance(n, (int, float)) for n in numbers)
     if not known or size < least or _calls.recorders or _calls.variable_scopes:
-        return function(random_bits(draw, shape=shape), *numbers)
+        return function(unit_of(random_bits(draw, shape=shape)), *numbers)
     blocks = -(-size // 4)
     values = np.empty((4, blocks), np.float32)
     scalars = [wrap(np.asarray(n, np.float32)) for n in numbers]
     for first in range(0, blocks, _PART):
-        part = _part_of(function)(wrap(np.append(draw.numpy(), np.uint32(first))), *scalars)
+        part = _part_of(function, unit_of)(wrap(np.append(draw.numpy(), np.uint32(first))), *scalars)
         values[:, first : first + _PART] = part.numpy()[:, : blocks - first]
     return wrap(values.reshape(-1)[:size].reshape(shape))
 
 
 @functools.cache
-def _part_of(function: Callable) -> Callable:
+def _part_of(function: Callable, unit_of: Callable) -> Callable:
     from .jit import jit
 
-    return jit(lambda draw, *numbers: function(random_bits(draw, shape=(4, _PART)), *numbers), name=function.__name__)
+    def part(draw: Tensor, *numbers: Tensor) -> Tensor:
+        return function(unit_of(random_bits(draw, shape=(4, _PART))), *numbers)
+
+    return jit(part, name=function.__name__)
 
 
 # The kernels compile in the time in which numpy makes some millions of numbers, of uniform ones twice as many.
@@ -145,10 +126,7 @@ _LEAST_UNIFORM, _LEAST_NORMAL = 1 << 20, 1 << 16
 def _unit(shape: Any, dtype: np.dtype, seed: Any) -> Tensor:
     """Uniform multiples of 2^-24 in [0, 1) (of 2^-53 for float64, 2^-11 for float16, 2^-8 for bfloat16)."""
     if dtype == dtypes.FLOAT64:
-        words = bits((2, *_shape(shape)), seed)
-        high = ops.cast(words[0] >> np.uint32(5), dtype)  # 27 bits
-        low = ops.cast(words[1] >> np.uint32(6), dtype)  # 26 bits
-        return (high * scalar(2.0**26, high) + low) * scalar(2.0**-53, high)
+        return _double(shape, 26, seed) * 2.0**-53
     return _unit_of(bits(shape, seed), dtype)
 
 
@@ -158,15 +136,17 @@ def _unit_of(words: Tensor, dtype: np.dtype = dtypes.FLOAT32) -> Tensor:
     return value * scalar(2.0**-kept, value)
 
 
+def _double(shape: Any, low: int, seed: Any) -> Tensor:
+    """Whole numbers of 27 + ``low`` random bits, in float64."""
+    words = bits((2, *_shape(shape)), seed)
+    high, rest = ops.cast(words[0] >> np.uint32(5), "float64"), ops.cast(words[1] >> np.uint32(32 - low), "float64")
+    return high * 2.0**low + rest
+
+
 def _open_unit(shape: Any, dtype: np.dtype, seed: Any) -> Tensor:
-    """Uniform odd multiples of 2^-24 (2^-53 for float64): in (0, 1), symmetric about 1/2; float32 for
-    float16.
-    """
+    """Uniform odd multiples of 2^-24 (2^-53 for float64): in (0, 1), symmetric about 1/2; float32 for float16."""
     if dtype == dtypes.FLOAT64:
-        words = bits((2, *_shape(shape)), seed)
-        high = ops.cast(words[0] >> np.uint32(5), dtype)  # 27 bits
-        low = ops.cast(words[1] >> np.uint32(7), dtype)  # 25 bits
-        return (high * scalar(2.0**25, high) + low + scalar(0.5, high)) * scalar(2.0**-52, high)
+        return (_double(shape, 25, seed) + 0.5) * 2.0**-52
     return _open_unit_of(bits(shape, seed))
 
 
@@ -187,37 +167,27 @@ def uniform(shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None,
     # The sum may be rounded up to maxval.
     last = float(np.nextafter(dtype.type(maxval), dtype.type(minval))) if constant else None
     if constant and dtype == dtypes.FLOAT32:
-        return _mapped(_uniform_of, _LEAST_UNIFORM, shape, seed, minval, maxval - minval, last)
-    value = _unit(shape, dtype, seed) * (maxval - minval) + minval
-    return ops.cast(value if last is None else ops.minimum(value, last), dtype)
+        return _mapped(_uniform, _unit_of, _LEAST_UNIFORM, shape, seed, minval, maxval - minval, last)
+    return ops.cast(_uniform(_unit(shape, dtype, seed), minval, maxval - minval, last), dtype)
 
 
-def _uniform_of(words: Tensor, minval: Any, span: Any, last: Any) -> Tensor:
-    return ops.minimum(_unit_of(words) * span + minval, last)
+def _uniform(unit: Tensor, minval: Any, span: Any, last: Any) -> Tensor:
+    value = unit * span + minval
+    return value if last is None else ops.minimum(value, last)
 
 
 def normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal numbers, by the inverse of the distribution function of a uniform draw."""
-    dtype = dtypes.as_dtype(dtype)
-    if dtype == dtypes.FLOAT64:
-        return ops.cast(_normal(_open_unit(shape, dtype, seed), mean, stddev), dtype)
-    return ops.cast(_mapped(_normal_of, _LEAST_NORMAL, shape, seed, mean, stddev), dtype)
+    return _of_open_unit(_normal, shape, mean, stddev, dtype, seed)
 
 
 def _normal(unit: Tensor, mean: Any, stddev: Any) -> Tensor:
     return ops.erfinv(unit * 2 - 1) * float(np.sqrt(2)) * stddev + mean
 
 
-def _normal_of(words: Tensor, mean: Any, stddev: Any) -> Tensor:
-    return _normal(_open_unit_of(words), mean, stddev)
-
-
 def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal numbers within two standard deviations of the mean (others are never drawn)."""
-    dtype = dtypes.as_dtype(dtype)
-    if dtype == dtypes.FLOAT64:
-        return ops.cast(_truncated_normal(_open_unit(shape, dtype, seed), mean, stddev), dtype)
-    return ops.cast(_mapped(_truncated_normal_of, _LEAST_NORMAL, shape, seed, mean, stddev), dtype)
+    return _of_open_unit(_truncated_normal, shape, mean, stddev, dtype, seed)
 
 
 def _truncated_normal(unit: Tensor, mean: Any, stddev: Any) -> Tensor:
@@ -226,8 +196,11 @@ def _truncated_normal(unit: Tensor, mean: Any, stddev: Any) -> Tensor:
     return ops.clip(standard, -2.0, 2.0) * stddev + mean
 
 
-def _truncated_normal_of(words: Tensor, mean: Any, stddev: Any) -> Tensor:
-    return _truncated_normal(_open_unit_of(words), mean, stddev)
+def _of_open_unit(function: Callable, shape: Any, mean: Any, stddev: Any, dtype: Any, seed: Any) -> Tensor:
+    dtype = dtypes.as_dtype(dtype)
+    if dtype == dtypes.FLOAT64:
+        return ops.cast(function(_open_unit(shape, dtype, seed), mean, stddev), dtype)
+    return ops.cast(_mapped(function, _open_unit_of, _LEAST_NORMAL, shape, seed, mean, stddev), dtype)
 
 
 def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
@@ -281,9 +254,7 @@ shuffle = permutation
 
 
 def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Tensor:
-    """Zero each element with probability ``rate`` and scale the others by 1 / (1 - rate); Srivastava et al.
-    (2014).
-    """
+    """Zero each element with probability ``rate`` and scale the others by 1 / (1 - rate); Srivastava et al. (2014)."""
     x = ops.convert_to_tensor(inputs)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate is in [0, 1); received {rate}.")
@@ -305,7 +276,7 @@ def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Tensor
     boosted = ops.where(alpha < 1, alpha + 1, alpha)
     d = boosted - 1 / 3
     c = 1 / ops.sqrt(9 * d)
-    generator = seed if not isinstance(seed, (int, np.integer)) else SeedGenerator(int(seed))
+    generator = _generator(seed)
     x = normal((trials, *shape), dtype=dtype, seed=generator)
     u = _open_unit((trials, *shape), dtype, generator)
     v = ops.power(1 + c * x, 3)
@@ -318,10 +289,13 @@ def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Tensor
     return ops.where(alpha < 1, value * boost, value)
 
 
+def _generator(seed: Any) -> SeedGenerator | None:
+    """For several draws: numbers become generators of their own."""
+    return SeedGenerator(int(seed)) if isinstance(seed, (int, np.integer)) else seed
+
+
 def binomial(shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> Tensor:
-    """Number of successes in ``counts`` (known numbers) trials that succeed with ``probabilities``; one
-    draw a trial.
-    """
+    """Number of successes in ``counts`` (known) trials that succeed with ``probabilities``; one draw a trial."""
     counts = np.asarray(counts)
     trials = int(counts.max(initial=0))
     success = _unit((trials, *_shape(shape)), dtypes.FLOAT32, seed) < probabilities
@@ -331,7 +305,7 @@ def binomial(shape: Any, counts: Any, probabilities: Any, dtype: Any = None, see
 
 def beta(shape: Any, alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Tensor:
     """Beta numbers, from two gamma draws."""
-    generator = seed if not isinstance(seed, (int, np.integer)) else SeedGenerator(int(seed))
+    generator = _generator(seed)
     a = gamma(shape, alpha, dtype, generator)
     b = gamma(shape, beta, dtype, generator)
     return a / (a + b)

@@ -17,11 +17,11 @@ from . import pytree
 from .dtypes import is_floating
 from .errors import ShapeError, TraceError
 from .gradients import backpropagate
-from .graph import Graph, replaced
-from .op import Node, Op, Spec, next_serial, placeholder, spec_of, state
+from .graph import Graph, frontier, replaced
+from .op import Op, Spec, next_serial, placeholder, spec_of, state
 from .primitives import elementwise, movement, reduction
 from .primitives.contraction import contract, parse
-from .tensor import Tensor, tensor, wrap
+from .tensor import Tensor, filled, tensor, wrap
 from .variable import StateScope, Variable
 
 
@@ -110,7 +110,7 @@ def _record(f: Callable, init: Any, xs: Any, carried: list[Variable]) -> tuple:
     were traced have become in the body.
     """
     first = next_serial()
-    carry = pytree.map(lambda v: placeholder(v.shape, v.dtype, "carry"), init)
+    carry = pytree.map(lambda v: _like(v, "carry"), init)
     slices = pytree.map(lambda v: placeholder(v.shape[1:], v.dtype, "slice"), xs)
     states = {v: placeholder(v.shape, v._value.dtype, v.path) for v in carried}
     with StateScope(states) as scope:
@@ -126,7 +126,7 @@ def _record(f: Callable, init: Any, xs: Any, carried: list[Variable]) -> tuple:
     outputs = [*received, *(scope.read(v) for v in carried)]
     results = pytree.flatten(ys)
     captured = _free([*outputs, *results, *scope.writes.values()], {v.key for v in own}, first)
-    constants = [placeholder(v.shape, v.dtype, "constant") for v in captured]
+    constants = [_like(v, "constant") for v in captured]
     mapping = {v.key: symbol for v, symbol in zip(captured, constants, strict=True)}
     made = replaced([*outputs, *results], mapping)
     outputs, results = made[: len(outputs)], made[len(outputs) :]
@@ -136,19 +136,7 @@ def _record(f: Callable, init: Any, xs: Any, carried: list[Variable]) -> tuple:
 
 def _free(outputs: Sequence[Tensor], own: set, first: int) -> list[Tensor]:
     """The symbolic values from outside (nodes numbered below ``first``, or strange inputs) that ``outputs`` use."""
-    found: dict[Any, Tensor] = {}
-    seen: set[Node] = set()
-    stack = [value for value in outputs if value._array is None]
-    while stack:
-        value = stack.pop()
-        if value.key in own:
-            continue
-        if value.node.serial < first or value.node.op.reference is None:
-            found[value.key] = value
-        elif value.node not in seen:
-            seen.add(value.node)
-            stack.extend(v for v in value.node.inputs if v._array is None)
-    return list(found.values())
+    return [v for key, v in frontier(outputs, first).items() if v._array is None and key not in own]
 
 
 class _Backward:
@@ -162,7 +150,7 @@ class _Backward:
         graph = body.graph
         first = next_serial()
         self.outputs = [v for part in graph.result for v in part]
-        self.seeds = [placeholder(v.shape, v.dtype, "cotangent") for v in self.outputs]
+        self.seeds = [_like(v, "cotangent") for v in self.outputs]
         recorders, state.recorders = state.recorders, []
         try:
             parts = backpropagate(self.outputs, self.seeds, graph.inputs)
@@ -174,52 +162,36 @@ class _Backward:
         varying = _depend_on({v.key for v in (*body.part(graph.inputs, "carry"), *body.part(graph.inputs, "slices"))})
         known = {v.key for v in (*graph.inputs, *self.seeds)}
         made = [p for p in self.parts if p is not None]
-        self.residuals = [v for v in _frontier(made, first) if v.key not in known and varying(v)]
+        self.residuals = [v for v in _free(made, known, first) if varying(v)]
 
     def apply(self, g: tuple, y: tuple, inputs: tuple, length: int, reverse: bool) -> list:
         """Gradients by the inputs of the scan."""
         body, inner = self.body, self.body.graph.inputs
-        outer = dict(zip((v.key for v in inner), inputs, strict=True))
         stacks, results = y[: body.carried], y[body.carried :]
-        # Every value that has one slice per step, with the symbol that stands for the slice.
-        by_step: list[tuple[Tensor, Tensor]] = list(
-            zip(body.part(inner, "slices"), body.part(inputs, "slices"), strict=True)
-        )
-        before = slice(1, None) if reverse else slice(0, -1)
-        by_step += [(v, s[before]) for v, s in zip(body.part(inner, "carry"), stacks, strict=True)]
         count = len(results) - len(self.residuals)
-        by_step += list(zip(self.residuals, results[count:], strict=True))
-        chain = self._chained(g, stacks, results[:count], by_step, length, reverse)
-        sums = {i: self._terms(i) for i in range(body.constants) if self.parts[i] is not None}
-        return self._loop(g, outer, by_step, chain, sums, inputs, length, reverse)
-
-    def _chained(
-        self, g: tuple, stacks: Sequence, results: Sequence, by_step: list, length: int, reverse: bool
-    ) -> dict:
-        """Cotangents that come from outside, slice by slice; returns the symbols of those of the carry."""
-        body = self.body
-        chain = {}
-        after = slice(0, -1) if reverse else slice(1, None)
-        for i, seed in enumerate(self.seeds[: body.carried + len(results)]):
-            if not is_floating(seed.dtype):
-                continue
-            outside = g[i]
-            if i < body.carried:
-                if outside is not None:
-                    symbol = placeholder(seed.shape, seed.dtype, "cotangent")
-                    by_step.append((symbol, outside[after]))
-                    chain[i] = symbol
-                else:
-                    chain[i] = None
-            else:
-                if outside is None:
-                    outside = wrap(np.broadcast_to(np.zeros((), seed.dtype), (length, *seed.shape)))
-                by_step.append((seed, outside))
-        return chain
+        before, after = (slice(1, None), slice(0, -1)) if reverse else (slice(0, -1), slice(1, None))
+        # Every value that has one slice per step, with the symbol that stands for the slice.
+        by_step = list(zip(body.part(inner, "slices"), body.part(inputs, "slices"), strict=True))
+        by_step += [(v, s[before]) for v, s in zip(body.part(inner, "carry"), stacks, strict=True)]
+        by_step += zip(self.residuals, results[count:], strict=True)
+        # Cotangents of the carry go from step to step, joined by those that come from outside, slice by slice.
+        carry, rest = self.seeds[: body.carried], self.seeds[body.carried :]
+        chain = {i: _like(seed, "carry") for i, seed in enumerate(carry) if is_floating(seed.dtype)}
+        mapping = {seed.key: chain.get(i, _zeros(seed)) for i, seed in enumerate(carry)}
+        for i, symbol in chain.items():
+            if g[i] is not None:
+                outside = _like(symbol, "cotangent")
+                by_step.append((outside, g[i][after]))
+                mapping[carry[i].key] = symbol + outside
+        for seed, outside in zip(rest, g[body.carried : body.carried + count], strict=True):
+            if is_floating(seed.dtype):
+                zeros = filled(0, (length, *seed.shape), seed.dtype)
+                by_step.append((seed, zeros if outside is None else outside))
+        return self._loop(g, inputs, by_step, chain, mapping, length, reverse)
 
     def _terms(self, i: int) -> list[Tensor]:
         """The summands of the gradient by constant ``i``."""
-        terms, stack = [], [self.parts[i]]
+        terms, stack = [], [] if self.parts[i] is None else [self.parts[i]]
         while stack:
             value = stack.pop()
             if value.node is not None and value.node.op is elementwise.add:
@@ -230,75 +202,47 @@ class _Backward:
         return terms
 
     def _loop(
-        self,
-        g: tuple,
-        outer: dict,
-        by_step: list,
-        chain: dict,
-        sums: dict[int, list[Tensor]],
-        inputs: tuple,
-        length: int,
-        reverse: bool,
+        self, g: tuple, inputs: tuple, by_step: list, chain: dict, mapping: dict, length: int, reverse: bool
     ) -> list:
         body, inner = self.body, self.body.graph.inputs
-        carried = [i for i in range(body.carried) if i in chain]
-        symbols = {i: placeholder(self.seeds[i].shape, self.seeds[i].dtype, "carry") for i in carried}
-        mapping = {}
-        for i in carried:
-            total = symbols[i] if chain[i] is None else symbols[i] + chain[i]
-            mapping[self.seeds[i].key] = total
-        for i, seed in enumerate(self.seeds[: body.carried]):
-            if i not in chain:
-                mapping[seed.key] = wrap(np.zeros(seed.shape, seed.dtype))
-        stand = {v.key: _symbol(v) for v, _ in by_step}
-        mapping.update(stand)
+        stand = {v.key: v if _is_input(v) else _like(v, "slice") for v, _ in by_step}
+        mapping |= stand
         emitted: list[Tensor] = []  # values of the backward iteration to be stacked
         later: list[tuple[int, Callable]] = []  # products over all steps, after the loop
         running: dict[int, Tensor] = {}
         constant_keys = {v.key for v in body.part(inner, "constants")}
         varying = _depend_on(set(stand) | {s.key for s in self.seeds} | {v.key for v in inner} - constant_keys)
-        for i, terms in sums.items():
-            for term in terms:
+        for i in range(body.constants):
+            for term in self._terms(i):
                 made = _hoisted(term, emitted, varying)
                 if made is not None:
                     later.append((i, made))
                 else:
                     running[i] = term if i not in running else running[i] + term
-        previous = [self.parts[body.constants + i] for i in carried]
-        previous = [
-            p if p is not None else wrap(np.zeros(symbols[i].shape, symbols[i].dtype))
-            for i, p in zip(carried, previous, strict=True)
-        ]
+        previous = [self.parts[body.constants + i] for i in chain]
+        previous = [_zeros(v) if p is None else p for v, p in zip(chain.values(), previous, strict=True)]
         slices = [i for i in range(body.constants + body.carried, len(inner)) if self.parts[i] is not None]
-        accumulators = {i: placeholder(v.shape, v.dtype, "carry") for i, v in running.items()}
+        accumulators = {i: _like(v, "carry") for i, v in running.items()}
         made = replaced([*previous, *running.values(), *(self.parts[i] for i in slices), *emitted], mapping)
         new_carry = made[: len(previous)]
         sums_now = made[len(previous) : len(previous) + len(running)]
         new_carry += [accumulators[i] + value for i, value in zip(running, sums_now, strict=True)]
         outputs = made[len(previous) + len(running) :]
-        own = [*symbols.values(), *accumulators.values(), *stand.values()]
+        carry = [*chain.values(), *accumulators.values()]
+        own = [*carry, *stand.values()]
         used = _free([*new_carry, *outputs], {v.key for v in own}, 0)
         constants = [v for v in body.part(inner, "constants") if v.key in {u.key for u in used}]
         loop = Body(Graph([*constants, *own], {}, (new_carry, outputs), {}), len(constants), len(new_carry))
-        start = [wrap(np.zeros(s.shape, s.dtype)) for s in (*symbols.values(), *accumulators.values())]
-        made = _scan(
-            *(outer[v.key] for v in constants),
-            *start,
-            *(stack for _, stack in by_step),
-            body=loop,
-            length=length,
-            reverse=not reverse,
-        )
+        outer = {v.key: value for v, value in zip(inner, inputs, strict=True)}
+        start = [*(outer[v.key] for v in constants), *map(_zeros, carry), *(stack for _, stack in by_step)]
+        made = _scan(*start, body=loop, length=length, reverse=not reverse)
         last = length if reverse else 0  # the backward loop goes the other way
         final = [stack[last] for stack in made[: loop.carried]]
         stacked = made[loop.carried :]
         gradients: list[Any] = [None] * len(inputs)
-        for i, value in zip(carried, final, strict=False):
-            outside = None if g[i] is None else g[i][length if reverse else 0]
-            gradients[body.constants + i] = value if outside is None else value + outside
-        for i, value in zip(running, final[len(carried) :], strict=True):
-            gradients[i] = value
-        for i, value in zip(slices, stacked, strict=False):
+        for i, value in zip(chain, final, strict=False):
+            gradients[body.constants + i] = value if g[i] is None else value + g[i][last]
+        for i, value in [*zip(running, final[len(chain) :], strict=True), *zip(slices, stacked, strict=False)]:
             gradients[i] = value
         for i, product in later:
             total = product(stacked[len(slices) :])
@@ -306,10 +250,17 @@ class _Backward:
         return gradients
 
 
-def _symbol(value: Tensor) -> Tensor:
-    """A symbolic input for the slices of ``value``: itself, if that is what it is."""
-    is_input = value.node.op.reference is None
-    return value if is_input else placeholder(value.shape, value.dtype, "slice")
+def _is_input(value: Tensor) -> bool:
+    return value.node.op.reference is None
+
+
+def _like(value: Tensor, name: str) -> Tensor:
+    """A symbolic input of the shape and dtype of ``value``."""
+    return placeholder(value.shape, value.dtype, name)
+
+
+def _zeros(like: Tensor) -> Tensor:
+    return wrap(np.zeros(like.shape, like.dtype))
 
 
 def _hoisted(term: Tensor, emitted: list[Tensor], varying: Callable) -> Callable | None:
@@ -357,23 +308,6 @@ def _depend_on(keys: set) -> Callable[[Tensor], bool]:
         return value._array is None and known[value.key]
 
     return depends
-
-
-def _frontier(outputs: Sequence[Tensor], first: int) -> list[Tensor]:
-    """The values made before node ``first`` that later nodes, on the way to ``outputs``, read."""
-    found: dict[Any, Tensor] = {}
-    seen: set[Node] = set()
-    stack = list(outputs)
-    while stack:
-        value = stack.pop()
-        if value._array is not None:
-            continue
-        if value.node.serial < first:
-            found[value.key] = value
-        elif value.node not in seen:
-            seen.add(value.node)
-            stack.extend(value.node.inputs)
-    return list(found.values())
 
 
 # Not in the registry: what it computes is in its attributes, so it has no cases of its own.

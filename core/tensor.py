@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import dtypes
+from . import dtypes, pytree
 from .errors import DtypeError, TraceError
 
 
@@ -108,11 +108,8 @@ class Tensor:
         if self._array is None:
             raise TraceError(
                 f"{what} needs the value of a tensor, but this one is symbolic: shape {self.shape}, dtype "
-                f"{self.dtype.name}, made by '{self.node.op.name}' while a function was "
-                f"traced{_user_line()}. Keep "
-                "to tensor operations there (ops.where for a choice by value, ops.cond for a branch), or "
-                "run it "
-                "eagerly."
+                f"{self.dtype.name}, made by '{self.node.op.name}' while a function was traced{_user_line()}. Keep to "
+                "tensor operations there (ops.where for a choice by value, ops.cond for a branch), or run it eagerly."
             )
         return self._array
 
@@ -127,8 +124,7 @@ class Tensor:
         function = getattr(ops, name, None)
         if method == "__call__" and function is not None and not options:
             return function(*inputs)
-        arrays = [np.asarray(value) if isinstance(value, Tensor) else value for value in inputs]
-        return getattr(ufunc, method)(*arrays, **options)
+        return getattr(ufunc, method)(*_arrays(inputs), **options)
 
     def __array_function__(self, function: Any, types: Any, arguments: tuple, options: dict) -> Any:
         if function in (np.shape, np.ndim, np.size):  # known of a symbolic tensor too
@@ -179,6 +175,12 @@ class Tensor:
 
     __str__ = __repr__
 
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        array = self._concrete("formatting")
+        return format(array.item() if array.ndim == 0 else array, spec)
+
     def __hash__(self) -> int:
         return id(self)
 
@@ -188,32 +190,26 @@ class Tensor:
     def __getitem__(self, index: Any) -> Tensor:
         return ops.get_item(self, index)
 
-    def __neg__(self) -> Tensor:
-        return ops.negative(self)
 
-    def __pos__(self) -> Tensor:
-        return self
-
-    def __abs__(self) -> Tensor:
-        return ops.absolute(self)
-
-    def __invert__(self) -> Tensor:
-        return ops.bitwise_not(self)
-
-    def __round__(self, decimals: int = 0) -> Tensor:
-        return ops.round(self, decimals)
+def _holds_tensor(value: Any) -> bool:
+    """Whether a value is a tensor or a variable."""
+    return isinstance(value, Tensor) or hasattr(value, "__tensor__")
 
 
 def _arrays(tree: Any) -> Any:
     """Containers with numpy arrays in the place of tensors and variables."""
-    if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
-        return type(tree)(_arrays(item) for item in tree)
-    if isinstance(tree, dict):
-        return {key: _arrays(item) for key, item in tree.items()}
-    return np.asarray(tree) if isinstance(tree, Tensor) or hasattr(tree, "__tensor__") else tree
+    return pytree.map(lambda leaf: np.asarray(leaf) if _holds_tensor(leaf) else leaf, tree)
 
 
-def _binary(name: str, reflected: bool) -> Any:
+def _method(name: str) -> Any:
+    def method(self: Tensor, *arguments: Any) -> Any:
+        return getattr(ops, name)(self, *arguments)
+
+    method.__name__ = name
+    return method
+
+
+def _binary(name: str, reflected: bool = False) -> Any:
     def method(self: Tensor, other: Any) -> Any:
         if not _operand(other):
             return NotImplemented
@@ -230,32 +226,18 @@ def _operand(value: Any) -> bool:
 
 def install_operators(cls: type) -> None:
     """Give ``cls`` Python's arithmetic and comparison operators, computed by :mod:`ops`."""
-    arithmetic = dict(
-        add="add",
-        sub="subtract",
-        mul="multiply",
-        truediv="divide",
-        floordiv="floor_divide",
-        mod="mod",
-        pow="power",
-        matmul="matmul",
-        lshift="left_shift",
-        rshift="right_shift",
-        **{"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"},
-    )
+    arithmetic = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide"}
+    arithmetic |= {"mod": "mod", "pow": "power", "matmul": "matmul", "lshift": "left_shift", "rshift": "right_shift"}
+    arithmetic |= {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
+    comparisons = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal"}
+    comparisons |= {"gt": "greater", "ge": "greater_equal"}
+    unary = {"neg": "negative", "pos": "copy", "abs": "absolute", "invert": "bitwise_not", "round": "round"}
+    for symbol, name in (arithmetic | comparisons).items():
+        setattr(cls, f"__{symbol}__", _binary(name))
     for symbol, name in arithmetic.items():
-        setattr(cls, f"__{symbol}__", _binary(name, reflected=False))
         setattr(cls, f"__r{symbol}__", _binary(name, reflected=True))
-    comparisons = {
-        "eq": "equal",
-        "ne": "not_equal",
-        "lt": "less",
-        "le": "less_equal",
-        "gt": "greater",
-        "ge": "greater_equal",
-    }
-    for symbol, name in comparisons.items():
-        setattr(cls, f"__{symbol}__", _binary(name, reflected=False))
+    for symbol, name in unary.items():
+        setattr(cls, f"__{symbol}__", _method(name))
 
 
 install_operators(Tensor)
@@ -264,6 +246,11 @@ install_operators(Tensor)
 def wrap(array: np.ndarray) -> Tensor:
     """Make a tensor around ``array`` without copying; nobody may write to the array afterwards."""
     return Tensor(array, array.shape, array.dtype)
+
+
+def filled(value: Any, shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """Make a tensor that holds ``value`` everywhere, in memory for one element."""
+    return wrap(np.broadcast_to(np.asarray(value, dtype), shape))
 
 
 def tensor(value: Any, dtype: Any = None) -> Tensor:
@@ -279,7 +266,7 @@ def tensor(value: Any, dtype: Any = None) -> Tensor:
         value = value.__tensor__()
     if isinstance(value, Tensor):
         return value if dtype is None or value.dtype == dtypes.as_dtype(dtype) else ops.cast(value, dtype)
-    if isinstance(value, (list, tuple)) and _contains_tensor(value):
+    if isinstance(value, (list, tuple)) and any(map(_holds_tensor, pytree.flatten(value))):
         return ops.cast(ops.stack([tensor(item) for item in value]), dtype or _common(value))
     try:
         array = np.asarray(value)
@@ -291,12 +278,8 @@ def tensor(value: Any, dtype: Any = None) -> Tensor:
             "Text has to be encoded as integers first; ragged lists have to be padded."
         )
     target = dtypes.as_dtype(_default_dtype(value, array) if dtype is None else dtype)
-    if (
-        dtype is None
-        and array.dtype != target == dtypes.INT32
-        and array.size
-        and not (array.min() >= -(2**31) and array.max() < 2**31)
-    ):
+    narrowed = dtype is None and array.dtype != target == dtypes.INT32 and array.size
+    if narrowed and not (array.min() >= -(2**31) and array.max() < 2**31):
         raise DtypeError(f"Python integers become int32, which {_describe(value)} does not fit; say dtype='int64'.")
     return wrap(np.array(array, dtype=target, order="C", copy=True))
 
@@ -305,15 +288,6 @@ def _default_dtype(value: Any, array: np.ndarray) -> Any:
     if hasattr(value, "dtype"):
         return array.dtype
     return {"f": None, "i": dtypes.INT32, "u": dtypes.INT32}.get(dtypes.kind_of(array.dtype), array.dtype)
-
-
-def _contains_tensor(values: Any) -> bool:
-    return any(
-        isinstance(item, Tensor)
-        or hasattr(item, "__tensor__")
-        or (isinstance(item, (list, tuple)) and _contains_tensor(item))
-        for item in values
-    )
 
 
 def _common(values: Any) -> np.dtype:

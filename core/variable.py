@@ -1,10 +1,9 @@
-"""Variable: named state (weights, statistics, optimizer slots, random counters), and scopes that stand in
-for it.
-"""
+"""Variable: named state (weights, statistics, optimizer slots, random counters), and scopes that stand in for it."""
 
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,20 +15,8 @@ from .primitives.elementwise import cast
 from .tensor import Tensor, install_operators, tensor, wrap
 
 next_stamp = itertools.count(1).__next__  # assignments are numbered, so that what follows from values can be kept
-
-
-class _Changes:
-    """Counts reads and assignments of variables outside of traces: compiled code then has to look where
-    they are.
-    """
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-changes = _Changes()
+# Reads and assignments of variables outside of traces: after one, compiled code has to look where they are.
+changes = SimpleNamespace(count=0)
 
 
 class Variable:
@@ -59,9 +46,8 @@ class Variable:
         initial = tensor(value, dtype)
         if initial._array is None:
             raise TraceError(
-                f"Variable {name!r} cannot take a symbolic initial value: variables have to exist before a "
-                f"function "
-                "is traced. Build the layer, or call it once, outside."
+                f"Variable {name!r} cannot take a symbolic initial value: variables have to exist before a function is "
+                "traced. Build the layer, or call it once, outside."
             )
         self._value = wrap(initial._array)
         self._shared = initial is value or hasattr(value, "__tensor__")  # whether others may hold the array too
@@ -95,9 +81,7 @@ class Variable:
         return self._value
 
     def storage(self, writable: bool) -> np.ndarray:
-        """The array that holds the value, for compiled code; to be written to only if asked for as
-        ``writable``.
-        """
+        """The array that holds the value, for compiled code; to be written to only if asked for as ``writable``."""
         array = self._value._array
         if not array.flags.c_contiguous or (writable and self._shared):
             array = np.array(array, order="C")
@@ -151,8 +135,7 @@ class Variable:
             scopes[-1].write(self, new.detached() if state.recorders else new)
         elif new._array is None:
             raise TraceError(
-                f"A symbolic value was assigned to variable '{self.path}' outside of its trace. Values made "
-                f"while a "
+                f"A symbolic value was assigned to variable '{self.path}' outside of its trace. Values made while a "
                 "function is traced cannot leave it, except as its results."
             )
         else:
@@ -175,47 +158,26 @@ class Variable:
             return getattr(self.value, name)
         raise AttributeError(f"'Variable' object has no attribute {name!r}")
 
-    def __getitem__(self, index: Any) -> Tensor:
-        return self.value[index]
-
     def __len__(self) -> int:
         return len(self._value)
 
-    def __bool__(self) -> bool:
-        return bool(self.value)
-
-    def __int__(self) -> int:
-        return int(self.value)
-
-    def __float__(self) -> float:
-        return float(self.value)
-
-    def __index__(self) -> int:
-        return self.value.__index__()
-
-    def __neg__(self) -> Tensor:
-        return -self.value
-
-    def __pos__(self) -> Tensor:
-        return self.value
-
-    def __abs__(self) -> Tensor:
-        return abs(self.value)
-
-    def __invert__(self) -> Tensor:
-        return ~self.value
-
-    def __round__(self, decimals: int = 0) -> Tensor:
-        return round(self.value, decimals)
-
     def __hash__(self) -> int:
         return id(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
 
     def __repr__(self) -> str:
         return f"<Variable {self.path} shape={self.shape} dtype={self._value.dtype.name}>"
 
 
+def _of_value(name: str) -> Any:
+    return lambda self, *arguments: getattr(Tensor, name)(self.value, *arguments)
+
+
 _DELEGATED = frozenset(("item", "tolist", "astype", "reshape", "transpose", "T", "sum", "mean", "max", "min"))
+for _name in ("__bool__", "__float__", "__getitem__", "__index__", "__int__"):  # Python asks the class
+    setattr(Variable, _name, _of_value(_name))
 install_operators(Variable)
 Variable.__eq__ = object.__eq__  # state is compared by identity, so that it can be kept in lists and dicts
 Variable.__ne__ = object.__ne__

@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
+
 from .errors import DataError, FetchError
-from .image import augment
 from .image.decode import decode_image
 from .image.image_folder import image_folder
 from .pipeline import Dataset, DatasetIterator
@@ -31,8 +33,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> DatasetSpec:
-    """Let ``datasets.mnist`` be the dataset of that name."""
+def __getattr__(name: str) -> DatasetSpec | ModuleType:
+    """Load ``augment`` at its first use, and let ``datasets.mnist`` be the dataset of that name."""
+    if name == "augment":
+        return import_module(".image.augment", __name__)
     if not name.startswith("_"):
         try:
             return info(name)

@@ -21,7 +21,6 @@ PIPELINES = ("loops", "blocks")
 
 _names = itertools.count()
 _link_lock = threading.Lock()
-_local = threading.local()
 
 
 class CompileError(RuntimeError):
@@ -72,18 +71,22 @@ def _new_target_machine(jit: bool = False):
     return llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2, jit=jit)
 
 
-def _target_machine():
-    """This thread's own target machine: compiling threads must not share one."""
-    if not hasattr(_local, "machine"):
-        _local.machine = _new_target_machine()
-    return _local.machine
+class _Tools(threading.local):
+    """What a thread compiles with: LLVM lets threads compile side by side as long as each has its own."""
+
+    def __init__(self):
+        self.machine = _new_target_machine()
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = options.loop_interleaving = True
+        options.slp_vectorization = options.loop_unrolling = False
+        self.builder = llvm.create_pass_builder(self.machine, options)
+
+
+_tools = functools.cache(_Tools)
 
 
 def _unlocked(name: str):
-    """A function of llvmlite without the lock that makes its callers take turns.
-
-    LLVM lets threads compile side by side as long as each has its own context and target machine, as here.
-    """
+    """A function of llvmlite without the lock that makes its callers take turns."""
     function = getattr(ffi.lib, name)
     return getattr(function, "_cfn", function)
 
@@ -91,10 +94,7 @@ def _unlocked(name: str):
 def _optimized(text: str, pipeline: str):
     module = llvm.parse_assembly(text, llvm.create_context())
     module.verify()  # LLVM ends the process over a malformed module that it is asked to compile
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.loop_interleaving = True
-    options.slp_vectorization = options.loop_unrolling = False
-    builder = llvm.create_pass_builder(_target_machine(), options)
+    builder = _tools().builder
     if pipeline == "loops":
         passes = builder.getModulePassManager()
     else:
@@ -112,7 +112,7 @@ def compile_text(text: str, pipeline: str = "loops") -> bytes:
     try:
         module = _optimized(text, pipeline)
         with ffi.OutputString() as message:
-            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(_target_machine(), module, 1, message)
+            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(_tools().machine, module, 1, message)
             if not buffer:
                 raise RuntimeError(str(message))
     except RuntimeError as error:
@@ -125,7 +125,7 @@ def compile_text(text: str, pipeline: str = "loops") -> bytes:
 
 def assembly(text: str, pipeline: str = "loops") -> str:
     """Return the machine code of a module as readable assembly."""
-    return _target_machine().emit_assembly(_optimized(text, pipeline))
+    return _tools().machine.emit_assembly(_optimized(text, pipeline))
 
 
 @functools.cache

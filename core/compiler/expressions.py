@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..dtypes import is_floating
 from ..op import Node
 from ..tensor import Tensor
 from .indices import ZERO, Affine, Unfusable, Var, delinearize, indices_of, linear, strides_of
@@ -196,7 +198,7 @@ class Program:
 
     def __init__(self, group: Group, full: list[Var], kept: list[Var], stored: Callable, outputs: dict):
         nodes = group.nodes
-        whole = int(np.prod([v.extent for v in full], dtype=np.int64))
+        whole = math.prod(v.extent for v in full)
         results = {n: indices_of(n.specs[0].shape, kept) for n in nodes if n.op.name in REDUCTIONS}
         build = Expressions(nodes, group.inlined, stored, results)
         self._stage: dict[Node, int] = {}
@@ -213,7 +215,7 @@ class Program:
                 self.reductions.setdefault(stage, []).append((node, operand))
                 at, rows = results[node], True
             else:
-                rows = int(np.prod(shape, dtype=np.int64)) != whole
+                rows = math.prod(shape) != whole
                 at = indices_of(shape, kept if rows else full)
             if node in outputs:
                 value = build.value(node.output(0), at)
@@ -321,16 +323,32 @@ class Writer:
 
     def _load(self, load: Load) -> Value:
         type_ = of_dtype(load.dtype)
-        offset = self._position(load.offset)
+        offset, inside = self._position(load.offset), None
         for expression, stride, extent in load.dynamic:
-            offset = offset + computed_index(self.b, self.value(expression), extent) * stride
+            value = self.value(expression)
+            offset = offset + computed_index(self.b, value, extent) * stride
+            if is_floating(load.dtype) and not _is_constant(expression):
+                here = in_axis(self.b, value, extent)
+                inside = here if inside is None else inside & here
         if self.lanes and not load.dynamic and load.offset.coefficient(self.vector_var) == 1:
             type_ = type_.vector(self.lanes)
-        return self.b.cast(self.b.load(type_, self._pointers[load.buffer], offset), in_register(load.dtype))
+        loaded = self.b.cast(self.b.load(type_, self._pointers[load.buffer], offset), in_register(load.dtype))
+        return loaded if inside is None else self.b.select(inside, loaded, self.b.const(loaded.type, np.nan))
 
     def store(self, value: Value, buffer: Any, position: Value) -> None:
         """Write a value, in the dtype of its buffer, from an element of it on."""
         self.b.store(self.b.cast(value, of_dtype(buffer.dtype)), self._pointers[buffer], position)
+
+
+def _is_constant(expression: Expression) -> bool:
+    """Whether a computed index was known when the function was traced, and looked at then."""
+    return isinstance(expression, Const) or (isinstance(expression, Load) and expression.buffer.kind == "constant")
+
+
+def in_axis(b: Builder, value: Value, extent: int) -> Value:
+    """Whether there is such an element. A kernel cannot raise an error: what is read elsewhere is NaN."""
+    value = Value(b, index, b.cast(value, of_dtype(np.int64)).text)
+    return (value >= -extent) & (value < extent)
 
 
 def computed_index(b: Builder, value: Value, extent: int) -> Value:

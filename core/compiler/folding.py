@@ -67,6 +67,4 @@ def _conv(node: Node, factor: Tensor) -> Tensor:
     """The convolution with each filter multiplied by its factor."""
     x, filters = node.inputs
     scaled = filters * movement.reshape(factor, shape=(factor.size,))
-    made = Node(node.op, (x, scaled), node.attributes, node.specs, None, node.many)
-    made.scope = node.scope
-    return made.output(0)
+    return node.again((x, scaled)).output(0)

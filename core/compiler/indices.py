@@ -109,7 +109,7 @@ def delinearize(position: Affine, shape: Sequence[int]) -> tuple[Affine, ...]:
     """Indices of the element at a row-major position."""
     indices = []
     for extent in reversed(shape[1:]):
-        position, rest = position.divide(extent) if extent != 1 else (position, ZERO)
+        position, rest = position.divide(extent) if extent > 1 else (position, ZERO)
         indices.append(rest)
     return (position, *reversed(indices)) if shape else ()
 
@@ -148,7 +148,7 @@ def refine(factors: Sequence[int], shape: Sequence[int]) -> list[list[int]] | No
 
 def indices_of(shape: Sequence[int], variables: Sequence[Var]) -> tuple[Affine, ...]:
     """Index of each axis of ``shape``, whose extents are products of the variables' extents in order."""
-    rest = [v for v in variables if v.extent != 1]
+    rest = [v for v in variables if v.extent > 1]  # of an axis without elements no index is ever taken
     result = []
     for extent in shape:
         own: list[Var] = []

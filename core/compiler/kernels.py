@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,9 +15,9 @@ import numpy as np
 from ..op import Node
 from ..primitives.random_bits import _MULTIPLIERS, _WEYL, ROUNDS
 from . import attention
-from .expressions import computed_index
+from .expressions import computed_index, in_axis
 from .indices import strides_of
-from .loops import Builder, Module, Value, f32, index, of_dtype, u32, u64
+from .loops import Builder, Module, Value, f32, i1, index, of_dtype, u32, u64
 from .native import Kernel
 from .rows import CHUNK
 
@@ -189,7 +191,6 @@ def _scatter_add(node: Node) -> Kernel | None:
     row = math.prod(shape[len(indices) :])
     rows = math.prod(shape[: len(indices)])
     count = indices[0].size
-    strides = strides_of(shape)
     part = max(16, -(-row // 4 // 16) * 16)
     parts = -(-row // part)
     with _kernel(node) as (b, (source, *positions), (out,), lo, hi, module):
@@ -199,12 +200,11 @@ def _scatter_add(node: Node) -> Kernel | None:
             with b.loop(0, rows, vectorize=False) as r, b.loop(0, width, parallel=True) as i:
                 b.store(b.const(type_, 0), out, r * row + first + i)
             with b.loop(0, count, vectorize=False) as k:
-                start = first
-                for pointer, value, extent, stride in zip(positions, indices, shape, strides, strict=False):
-                    start = start + computed_index(b, b.load(of_dtype(value.dtype), pointer, k), extent) * stride
+                place, there = _computed_row(b, positions, indices, shape, k)
+                start = first + place
                 with b.loop(0, width, parallel=True) as i:
-                    total = b.load(type_, out, start + i) + b.load(type_, source, k * row + first + i)
-                    b.store(total, out, start + i)
+                    update = _or_nan(b, there, b.load(type_, source, k * row + first + i))
+                    b.store(b.load(type_, out, start + i) + update, out, start + i)
     return Kernel(module.text(), parts, 1)
 
 
@@ -218,16 +218,29 @@ def _scatter_set(node: Node, buffers: list, out: Any) -> list[tuple]:
     with module.kernel("kernel", len(node.inputs)) as (b, (source, *positions, target), lo, hi, _):
         with b.loop(lo, hi, vectorize=False) as item, b.loop(0, indices[0].size, vectorize=False) as k:
             first = item * part
-            start = first
-            for pointer, value, extent, stride in zip(positions, indices, x.shape, strides_of(x.shape), strict=False):
-                start = start + computed_index(b, b.load(of_dtype(value.dtype), pointer, k), extent) * stride
+            place, there = _computed_row(b, positions, indices, x.shape, k)
+            start = first + place
             with b.loop(0, b.minimum(first + part, row) - first, parallel=True) as i:
-                b.store(b.load(type_, source, k * row + first + i), target, start + i)
+                b.store(_or_nan(b, there, b.load(type_, source, k * row + first + i)), target, start + i)
     kernel = Kernel(module.text(), -(-row // part), 1)
     found = [(kernel, [*buffers[1:], out], [0] * len(buffers))]
     if buffers[0] is not out:
         found.insert(0, (copy_into(out.size, 0), [buffers[0], out], [0, 0]))
     return found
+
+
+def _computed_row(b: Any, positions: list, indices: list, shape: tuple, k: Value) -> tuple[Value, Value]:
+    """Where the row that the k-th indices address begins, and whether there is such a row."""
+    start, there = b.const(index, 0), b.const(i1, True)
+    for pointer, value, extent, stride in zip(positions, indices, shape, strides_of(shape), strict=False):
+        position = b.load(of_dtype(value.dtype), pointer, k)
+        start = start + computed_index(b, position, extent) * stride
+        there = there & in_axis(b, position, extent)
+    return start, there
+
+
+def _or_nan(b: Any, there: Value, value: Value) -> Value:
+    return b.select(there, value, b.const(value.type, math.nan)) if value.type.kind == "f" else value
 
 
 def _first_position(node: Node) -> Kernel:
@@ -265,35 +278,43 @@ class _Windows:
         self.small, self.large, self.channels = small, large, large[-1]
         self.positions = math.prod(small[1:-1])
 
-    def each(self, b: Builder, image: Value, body: Callable) -> None:
-        """Call body(row of the small value, [(number, row of the large value, inside)]) for every position."""
-        with b.loop(0, self.positions, vectorize=False) as place:
-            digits, rest = [], place
-            for extent in reversed(self.small[2:-1]):
-                digits.append(rest % extent)
-                rest = rest // extent
-            digits = [rest, *reversed(digits)]
-            cells = []
-            for number, offsets in enumerate(itertools.product(*map(range, self.window))):
-                row, inside = image, None
-                axes = zip(
-                    digits,
-                    offsets,
-                    self.strides,
-                    self.padding,
-                    self.large[1:-1],
-                    self.small[1:-1],
-                    strict=True,
-                )
-                for digit, offset, stride, (before, _), extent, outputs in axes:
-                    at = digit * stride + (offset - before)
-                    if offset < before:
-                        inside = _both(inside, at >= 0)
-                    if (outputs - 1) * stride + offset - before >= extent:
-                        inside = _both(inside, at < extent)
-                    row = row * extent + at
-                cells.append((number, row, inside))
-            body(image * self.positions + place, cells)
+    def cells(self, b: Builder, image: Value, place: Value) -> list[tuple[int, Value, Value | None]]:
+        """Of the window at one position: (number, row of the large value, whether it is inside of that)."""
+        digits, rest = [], place
+        for extent in reversed(self.small[2:-1]):
+            digits.append(rest % extent)
+            rest = rest // extent
+        digits = [rest, *reversed(digits)]
+        cells = []
+        for number, offsets in enumerate(itertools.product(*map(range, self.window))):
+            row, inside = image, None
+            axes = zip(digits, offsets, self.strides, self.padding, self.large[1:-1], self.small[1:-1], strict=True)
+            for digit, offset, stride, (before, _), extent, outputs in axes:
+                at = digit * stride + (offset - before)
+                if offset < before:
+                    inside = _both(inside, at >= 0)
+                if (outputs - 1) * stride + offset - before >= extent:
+                    inside = _both(inside, at < extent)
+                row = row * extent + at
+            cells.append((number, row, inside))
+        return cells
+
+    def gather(self, b: Builder, lo: Value, hi: Value, source: Value, outside: Value, write: Callable) -> None:
+        """Call write(c, element c of the small value's row, [values of its cells]) for rows lo..hi and all channels.
+
+        Cells beyond the edge have the value ``outside``.
+        """
+        type_ = outside.type
+        with b.loop(lo, hi, vectorize=False) as row:
+            cells = self.cells(b, row // self.positions, row % self.positions)
+            starts = [
+                (cell if inside is None else b.select(inside, cell, 0)) * self.channels for _, cell, inside in cells
+            ]
+            with b.loop(0, self.channels, parallel=True) as c:
+                values = [b.load(type_, source, start + c) for start in starts]
+                for i, (_, _, inside) in enumerate(cells):
+                    values[i] = values[i] if inside is None else b.select(inside, values[i], outside)
+                write(c, row * self.channels + c, values)
 
 
 def _both(a: Value | None, b: Value) -> Value:
@@ -301,51 +322,25 @@ def _both(a: Value | None, b: Value) -> Value:
 
 
 def _max_pool(node: Node) -> Kernel | None:
-    """Running maxima of the window's cells in the output itself, a vector of channels at a time."""
+    """The largest of the window's cells, and its number."""
     x = node.inputs[0]
     type_, where_type = of_dtype(x.dtype), of_dtype(np.int32)
     w = _Windows(node, node.specs[0].shape, x.shape)
     low = -math.inf if type_.kind == "f" else int(np.iinfo(x.dtype).min)
     with _kernel(node) as (b, (source,), (out, where), lo, hi, module):
 
-        def position(row: Value, cells: list) -> None:
-            guarded = any(inside is not None for _, _, inside in cells)
-            if guarded:
-                with b.loop(0, w.channels, parallel=True) as c:
-                    b.store(b.const(type_, low), out, row * w.channels + c)
-                    b.store(b.const(where_type, 0), where, row * w.channels + c)
-                for number, cell, inside in cells:
-                    if inside is None:
-                        update(row, cell, number)
-                    else:
-                        with b.if_(inside):
-                            update(row, cell, number)
-                return
-            with b.loop(0, w.channels, parallel=True) as c:
-                best = b.load(type_, source, cells[0][1] * w.channels + c)
-                at = b.const(where_type, 0)
-                for number, cell, _ in cells[1:]:
-                    best, at = better(best, at, b.load(type_, source, cell * w.channels + c), number)
-                b.store(best, out, row * w.channels + c)
-                b.store(at, where, row * w.channels + c)
+        def write(c: Value, place: Value, values: list[Value]) -> None:
+            best, at = values[0], b.const(where_type, 0)
+            for number, value in enumerate(values[1:], 1):
+                larger = value > best
+                if type_.kind == "f":
+                    larger = larger | (value.ne(value) & best.eq(best))
+                best, at = b.select(larger, value, best), b.select(larger, b.const(where_type, number), at)
+            b.store(best, out, place)
+            b.store(at, where, place)
 
-        def better(best: Value, at: Value, value: Value, number: int) -> tuple[Value, Value]:
-            larger = value > best
-            if type_.kind == "f":
-                larger = larger | (value.ne(value) & best.eq(best))
-            return b.select(larger, value, best), b.select(larger, b.const(where_type, number), at)
-
-        def update(row: Value, cell: Value, number: int) -> None:
-            with b.loop(0, w.channels, parallel=True) as c:
-                place = row * w.channels + c
-                best, at = b.load(type_, out, place), b.load(where_type, where, place)
-                best, at = better(best, at, b.load(type_, source, cell * w.channels + c), number)
-                b.store(best, out, place)
-                b.store(at, where, place)
-
-        with b.loop(lo, hi, vectorize=False) as image:
-            w.each(b, image, position)
-    return _made(module, x.shape[0], math.prod(x.shape[1:]))
+        w.gather(b, lo, hi, source, b.const(type_, low), write)
+    return _made(module, x.shape[0] * w.positions, w.channels * len(w.window))
 
 
 def _spread(node: Node, chosen: bool) -> Kernel | None:
@@ -375,7 +370,8 @@ def _spread(node: Node, chosen: bool) -> Kernel | None:
 
         with b.loop(lo, hi, vectorize=False) as image:
             b.fill_zero(b.offset(type_, out, image * volume), volume * type_.size)
-            w.each(b, image, position)
+            with b.loop(0, w.positions, vectorize=False) as place:
+                position(image * w.positions + place, w.cells(b, image, place))
     return _made(module, shape[0], volume)
 
 
@@ -385,29 +381,16 @@ def _gathered_windows(node: Node, chosen: bool) -> Kernel | None:
     type_ = of_dtype(x.dtype)
     w = _Windows(node, node.specs[0].shape, x.shape)
     with _kernel(node) as (b, pointers, (out,), lo, hi, module):
+        zero = b.const(type_, 0)
 
-        def position(row: Value, cells: list) -> None:
-            with b.loop(0, w.channels, parallel=True) as c:
-                b.store(b.const(type_, 0), out, row * w.channels + c)
-            for number, cell, inside in cells:
-                if inside is None:
-                    update(row, cell, number)
-                else:
-                    with b.if_(inside):
-                        update(row, cell, number)
+        def write(c: Value, place: Value, values: list[Value]) -> None:
+            if chosen:
+                at = b.load(of_dtype(np.int32), pointers[1], place)
+                values = [b.select(at.eq(number), value, zero) for number, value in enumerate(values)]
+            b.store(functools.reduce(operator.add, values), out, place)
 
-        def update(row: Value, cell: Value, number: int) -> None:
-            with b.loop(0, w.channels, parallel=True) as c:
-                place = row * w.channels + c
-                value = b.load(type_, pointers[0], cell * w.channels + c)
-                if chosen:
-                    at = b.load(of_dtype(np.int32), pointers[1], place)
-                    value = b.select(at.eq(number), value, b.const(type_, 0))
-                b.store(b.load(type_, out, place) + value, out, place)
-
-        with b.loop(lo, hi, vectorize=False) as image:
-            w.each(b, image, position)
-    return _made(module, x.shape[0], math.prod(x.shape[1:]))
+        w.gather(b, lo, hi, pointers[0], zero, write)
+    return _made(module, x.shape[0] * w.positions, w.channels * len(w.window))
 
 
 # -- along an axis ---------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from ..config import threads as thread_count
 from . import emit_llvm
 from .loops import Builder, Module, Value, i8, i32, i64, index, ptr, void
 
-CACHE_FORMAT = b"tenzoo object code 3\n"  # the number changes with the passes that emit_llvm runs
+CACHE_FORMAT = b"tenzoo object code 4\n"  # the number changes with the passes that emit_llvm runs
 CACHE_LIMIT = 512 << 20  # bytes
 CACHED = (".o", ".plan")  # object code, and what programs are made of it
 SPINS = 4000  # pauses before a waiting thread goes to sleep: some 50 microseconds

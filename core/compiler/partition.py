@@ -7,9 +7,8 @@ kernel and back into it. What only moves elements belongs to no kernel: it becom
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-
-import numpy as np
+import math
+from collections.abc import Container, Iterable, Sequence
 
 from ..op import Node, Op
 from ..tensor import Tensor
@@ -72,7 +71,7 @@ class Group:
     def split(self, parts: list[list[int]]) -> None:
         """Refine the factors."""
         if self.reduced is not None:
-            self.reduced = [r for cut, r in zip(parts, self.reduced, strict=True) for _ in cut]
+            self.reduced = _spread(self.reduced, parts)
         self.factors = [n for cut in parts for n in cut]
 
     def split_kept(self, parts: list[list[int]]) -> None:
@@ -83,7 +82,7 @@ class Group:
 
 def size_of(shape: Iterable[int]) -> int:
     """Number of elements."""
-    return int(np.prod(tuple(shape), dtype=np.int64))
+    return math.prod(shape)
 
 
 class Partition:
@@ -222,13 +221,7 @@ class Partition:
             elif node.op.name == SETTLED:
                 source, plain = node.inputs[0], False
             elif node.op.name in VIEWS:
-                source = node.inputs[0]
-                if node.op.name == "broadcast_to" or node.op.name == "reshape":
-                    pass  # positions keep their row-major order
-                elif [n for n in source.shape if n != 1] != [n for n in node.specs[0].shape if n != 1] or (
-                    node.op.name == "flip" or not _keeps_order(node)
-                ):
-                    plain = False
+                source, plain = node.inputs[0], plain and _keeps_order(node)
             elif node in self.inlined:
                 return None, plain
             else:
@@ -245,19 +238,20 @@ class Partition:
             return False
         flags = None
         if b.reduced is not None:
-            flags = _flags(parts, b)
-            if flags is None or (a.reduced is not None and flags != _spread(a.reduced, parts)):
-                return False
-            if a.reduced is None and any(self._row_shaped(n, b) for n in a.nodes):
+            flags = _axis_flags(parts, b.factors, [i for i, reduced in enumerate(b.reduced) if reduced])
+            if not self._may_reduce(a, a.nodes, parts, flags):
                 return False
         a.split(parts)
-        if a.reduced is None and flags is not None:
+        if flags is not None:
             a.reduced = flags
         return True
 
     @staticmethod
-    def _row_shaped(node: Node, group: Group) -> bool:
-        return size_of(node.specs[0].shape) != size_of(group.factors)
+    def _may_reduce(group: Group, members: list[Node], parts: list[list[int]], flags: list[bool]) -> bool:
+        """Whether a group that is refined to ``parts`` can sum over the factors with ``flags``."""
+        if group.reduced is not None:
+            return flags == _spread(group.reduced, parts)
+        return all(size_of(node.specs[0].shape) == size_of(group.factors) for node in members)
 
     def _merge(self, target: Group, other: Group) -> None:
         target.nodes = sorted([*target.nodes, *other.nodes], key=lambda n: n.serial)
@@ -272,11 +266,7 @@ class Partition:
             if size_of(shape) != whole or (parts := refine(group.factors, shape)) is None:
                 return False
             flags = _axis_flags(parts, shape, axes)
-            if flags is None:
-                return False
-            if group.reduced is not None and flags != _spread(group.reduced, parts):
-                return False
-            if group.reduced is None and any(self._row_shaped(n, group) for n in members):
+            if not self._may_reduce(group, members, parts, flags):
                 return False
             flat = [n for cut in parts for n in cut]
             if not _trailing(flags, flat) and self._reads_reduced(members, node):
@@ -317,17 +307,19 @@ def _trailing(reduced: list[bool], factors: list[int]) -> bool:
 
 
 def _keeps_order(node: Node) -> bool:
+    """Whether a view leaves elements at their row-major positions, repeated ones apart."""
     if node.op.name == "transpose":
         moved = [a for a in node.attributes["axes"] if node.inputs[0].shape[a] != 1]
         return moved == sorted(moved)
-    return node.op.name == "slice" and node.inputs[0].shape == node.specs[0].shape
+    whole = node.op.name == "slice" and node.inputs[0].shape == node.specs[0].shape
+    return whole or node.op.name in ("broadcast_to", "reshape")
 
 
 def _spread(flags: list[bool], parts: list[list[int]]) -> list[bool]:
     return [flag for flag, cut in zip(flags, parts, strict=True) for _ in cut]
 
 
-def _axis_flags(parts: list[list[int]], shape: tuple[int, ...], axes: tuple[int, ...]) -> list[bool] | None:
+def _axis_flags(parts: list[list[int]], shape: Sequence[int], axes: Container[int]) -> list[bool]:
     """For each refined factor, whether it belongs to a reduced axis of ``shape``."""
     flat = [n for cut in parts for n in cut]
     flags: list[bool] = []
@@ -343,9 +335,3 @@ def _axis_flags(parts: list[list[int]], shape: tuple[int, ...], axes: tuple[int,
             position += 1
     flags.extend([False] * (len(flat) - position))
     return flags
-
-
-def _flags(parts: list[list[int]], other: Group) -> list[bool] | None:
-    """The reduced flags of ``other`` over the refined factors."""
-    reduced = tuple(i for i, r in enumerate(other.reduced or ()) if r)
-    return _axis_flags(parts, tuple(other.factors), reduced)

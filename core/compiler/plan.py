@@ -6,6 +6,7 @@ arena by their lifetimes. A variable's new value is written over the old one whe
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import logging
 import math
@@ -534,18 +535,20 @@ def _place(steps: Sequence[Step], leaving: Sequence[Buffer]) -> list[Buffer]:
             buffer.last = position
     for buffer in leaving:
         buffer.last = len(steps)
-    placed: list[Buffer] = []
     temporary = {b: None for step in steps for b in step.buffers if b.kind == "temporary"}
-    for buffer in sorted(temporary, key=lambda b: (-b.size, b.first)):
+    order = sorted(temporary, key=lambda b: (-b.size, b.first))
+    placed: list[tuple[int, int, int, int]] = []  # where each begins and ends, in bytes and in time; by the first
+    for buffer in order:
+        room, first, last = buffer.room, buffer.first, buffer.last
         offset = 0
-        neighbours = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
-        for other in sorted(neighbours, key=lambda b: b.offset):
-            if offset + buffer.room <= other.offset:
-                break
-            offset = max(offset, other.offset + other.room)
+        for start, end, since, until in placed:
+            if since <= last and first <= until:
+                if offset + room <= start:
+                    break
+                offset = max(offset, end)
         buffer.offset = offset
-        placed.append(buffer)
-    return placed
+        bisect.insort(placed, (offset, offset + room, first, last))
+    return order
 
 
 def _launched(steps: Sequence[Step]) -> list[Step]:

@@ -19,6 +19,7 @@ from .. import pytree
 from ..dtypes import INT32
 from ..graph import Graph
 from ..op import Node, Op, Spec, placeholder
+from ..ops.common import along_axis
 from ..primitives import elementwise, movement
 from ..primitives.contraction import parse
 from ..primitives.random_bits import UINT32, _random_bits
@@ -36,18 +37,12 @@ random_part = Op("random_bits", rule=lambda state, size, shape: Spec(tuple(shape
 
 _NEUTRAL = {"reduce_sum": 0, "reduce_prod": 1, "reduce_max": -np.inf, "reduce_min": np.inf}
 # Element-wise ops that are zero where their first operand is.
-_KEEP_ZERO = {"negative", "cast", "abs", "sqrt", "sign", "tanh", "erf", "sin", "expm1", "log1p", "divide"}
+_KEEP_ZERO = {"negative", "cast", "absolute", "sqrt", "sign", "tanh", "erf", "sin", "expm1", "log1p", "divide"}
 # And those that are finite for all finite operands, however strange.
-_FINITE = _KEEP_ZERO - {"sqrt", "expm1", "log1p", "divide"} | {
-    "add",
-    "subtract",
-    "multiply",
-    "maximum",
-    "minimum",
-    "where",
-}
-_FINITE |= {"cos", "sigmoid", "relu", "floor", "ceil", "round", "equal", "not_equal", "less", "less_equal", "greater"}
-_FINITE |= {"greater_equal", "logical_and", "logical_or", "logical_not", "logical_xor"}
+_FINITE = _KEEP_ZERO - {"sqrt", "expm1", "log1p", "divide"}
+_FINITE |= {"add", "subtract", "multiply", "maximum", "minimum", "where", "cos", "sigmoid", "relu", "floor", "ceil"}
+_FINITE |= {"rint", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+_FINITE |= {"bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor"}
 _BY_IMAGE = {"conv", "conv_input_gradient", "max_pool", "unpool", "pool_gather", "window_sum", "window_spread"}
 _ALONG_AXIS = {"argmax", "argmin", "cumsum", "cumprod", "argsort"}
 
@@ -163,10 +158,7 @@ class Ragged:
             places = wrap(np.arange(self._sizes[0] * rows.times, dtype=np.int32))
             limit = elementwise.multiply(self._count, wrap(np.int32(rows.times)))
             self._valid[rows.times] = elementwise.less(places, limit)
-        valid = self._valid[rows.times]
-        shape = [1] * value.ndim
-        shape[rows.axis] = valid.size
-        valid = movement.reshape(valid, shape=tuple(shape))
+        valid = along_axis(self._valid[rows.times], rows.axis, value.ndim)
         if value.dtype.kind in "iu" and not np.isfinite(number):
             limits = np.iinfo(value.dtype)
             number = limits.min if number < 0 else limits.max
@@ -206,10 +198,8 @@ class Ragged:
         else:
             zero = False
         if not self._fixed and any(x is not y for x, y in zip(inputs, a.inputs, strict=False)):
-            copy = Node(a.op, tuple(inputs), a.attributes, a.specs, None, a.many)
-            copy.scope = a.scope
-            for i in range(len(a.specs)):
-                self._values.setdefault((a, i), copy.output(i))
+            for i, value in enumerate(a.again(tuple(inputs)).outputs()):
+                self._values.setdefault((a, i), value)
         strange = [value._array is None and value.key in self._strange for value in a.inputs]
         unsafe = any(map(self._is_unsafe, a.inputs)) or (any(strange) and name == "scan")
         if is_elementwise(a.op):

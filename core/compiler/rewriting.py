@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import pytree
+from ..graph import Graph
 from ..op import Node
 from ..tensor import Tensor
 
@@ -18,19 +21,20 @@ def rewrite(nodes: Sequence[Node], outputs: Sequence[Tensor], rules: Sequence[Ru
     values: dict[Any, Tensor] = {}
     known: dict[Any, tuple[Tensor, ...]] = {}
 
-    def current(value: Tensor) -> Tensor:
-        return value if value._array is not None else values.get(value.key, value)
+    def current(tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [v if v._array is not None else values.get((v.node, v.index), v) for v in tensors]
 
     for node in nodes:
-        inputs = tuple(map(current, node.inputs))
+        inputs = tuple(current(node.inputs))
         key = _work(node, inputs) if merge else None
         made = known.get(key) if key is not None else None
         if made is None:
             made = _rewritten(node, inputs, rules)
             if key is not None:
                 known[key] = made
-        values.update({(node, i): value for i, value in enumerate(made)})
-    return [current(value) for value in outputs]
+        for i, value in enumerate(made):
+            values[node, i] = value
+    return current(outputs)
 
 
 def _rewritten(node: Node, inputs: tuple, rules: Sequence[Rule]) -> tuple[Tensor, ...]:
@@ -42,18 +46,16 @@ def _rewritten(node: Node, inputs: tuple, rules: Sequence[Rule]) -> tuple[Tensor
                 if value.node is not None and not value.node.scope:
                     value.node.scope = node.scope
             return made
-    if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
-        copy = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
-        copy.scope = node.scope
-        node = copy
-    return tuple(node.output(i) for i in range(len(node.specs)))
+    if not all(map(operator.is_, inputs, node.inputs)):
+        node = node.again(inputs)
+    return node.outputs()
 
 
 def _work(node: Node, inputs: tuple) -> Any:
     """What a node computes: equal for equal results. None for what has a meaning of its own."""
     if node.op.name in ("custom_gradient", "while_loop", "scan"):
         return None
-    attributes = tuple(sorted((name, _frozen(value)) for name, value in node.attributes.items()))
+    attributes = tuple([(name, _frozen(node.attributes[name])) for name in sorted(node.attributes)])
     return node.op, tuple(map(_value_key, inputs)), attributes
 
 
@@ -69,6 +71,13 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(map(_frozen, value))
     return tuple((name, _frozen(part)) for name, part in value.items()) if isinstance(value, dict) else value
+
+
+def with_outputs(graph: Graph, outputs: Sequence[Tensor]) -> Graph:
+    """The graph with other values for its results and its variables."""
+    count = len(outputs) - len(graph.writes)
+    writes = dict(zip(graph.writes, outputs[count:], strict=True))
+    return Graph(graph.inputs, graph.reads, pytree.unflatten(graph.result, list(outputs[:count])), writes)
 
 
 def reachable(outputs: Sequence[Tensor]) -> list[Node]:

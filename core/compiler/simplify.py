@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import pytree
 from ..config import passes
 from ..dtypes import FLOAT32, HALVES, is_floating
 from ..graph import Graph, replaced
-from ..op import OF_ANY_DTYPE, Node, Op, Spec, placeholder
+from ..op import OF_ANY_DTYPE, Node, Op, Spec, placeholder, spec_of
+from ..ops.common import cast_to
 from ..primitives import movement
 from ..primitives.elementwise import cast
 from ..scan import Body
@@ -20,20 +20,15 @@ from ..tensor import Tensor
 from . import contractions
 from .folding import fold
 from .partition import ALIASES, EPILOGUES, REDUCTIONS, SETTLED, VIEWS, is_elementwise, look_through
-from .rewriting import Rule, reachable, rewrite
+from .rewriting import Rule, reachable, rewrite, with_outputs
 from .sparse import sparse
 from .views import view_of
 from .volumes import flattened, is_volume
 
 # The same value, in memory of its own and row-major.
-contiguous = Op(
-    "contiguous",
-    rule=lambda x: Spec(x.shape, x.dtype),
-    reference=np.ascontiguousarray,
-    emit=lambda b, x: x,
-)
+contiguous = Op("contiguous", rule=spec_of, reference=np.ascontiguousarray, emit=lambda b, x: x)
 
-settled = Op(SETTLED, rule=lambda x: Spec(x.shape, x.dtype), reference=lambda x: x)
+settled = Op(SETTLED, rule=spec_of, reference=lambda x: x)
 
 # Besides the element-wise ops: those whose kernels read and write half precision themselves, or only move it.
 _OF_ANY_PRECISION = OF_ANY_DTYPE | ALIASES | VIEWS | EPILOGUES | set(REDUCTIONS)
@@ -55,15 +50,16 @@ def simplify(graph: Graph, apart: bool = False) -> tuple[list[Node], list[Tensor
     return reachable(outputs), outputs
 
 
-def _pass(*rules: Rule, merge: bool = False) -> Callable[[Graph], Graph]:
-    return lambda graph: _with_outputs(graph, rewrite(graph.nodes(), graph.outputs, rules, merge))
+def _pass(*rules: Rule, merge: bool = False, about: Callable[[Node], bool] | None = None) -> Callable[[Graph], Graph]:
+    """The pass that applies rules; where they are ``about`` some nodes, it leaves a graph without such nodes alone."""
 
+    def run(graph: Graph) -> Graph:
+        nodes = graph.nodes()
+        if about and not any(map(about, nodes)):
+            return graph
+        return with_outputs(graph, rewrite(nodes, graph.outputs, rules, merge))
 
-def _with_outputs(graph: Graph, outputs: Sequence[Tensor]) -> Graph:
-    """The graph with other values for its results and its variables."""
-    count = len(outputs) - len(graph.writes)
-    writes = dict(zip(graph.writes, outputs[count:], strict=True))
-    return Graph(graph.inputs, graph.reads, pytree.unflatten(graph.result, list(outputs[:count])), writes)
+    return run
 
 
 def _settled(graph: Graph) -> Graph:
@@ -78,20 +74,14 @@ def _settled(graph: Graph) -> Graph:
     def rule(node: Node, inputs: tuple) -> Any:
         if (node, 0) not in chosen or not is_elementwise(node.op) or not is_floating(node.specs[0].dtype):
             return None
-        made = Node(node.op, inputs, node.attributes, node.specs, None, node.many)
-        made.scope = node.scope
-        return settled(made.output(0))
+        return settled(node.again(inputs).output(0))
 
     return _pass(rule)(graph) if chosen else graph
 
 
 def _fold(graph: Graph) -> Graph:
-    settled = [symbol for variable, symbol in graph.reads.items() if variable not in graph.writes]
-    return _with_outputs(graph, fold(graph.outputs, settled))
-
-
-def _volumes(graph: Graph) -> Graph:
-    return _pass(flattened)(graph) if any(map(is_volume, graph.nodes())) else graph
+    unassigned = [symbol for variable, symbol in graph.reads.items() if variable not in graph.writes]
+    return with_outputs(graph, fold(graph.outputs, unassigned))
 
 
 def _apart(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -100,7 +90,7 @@ def _apart(outputs: Sequence[Tensor]) -> list[Tensor]:
     for value in outputs:
         base = view_of(value).base
         if base._array is not None or base.node.op.reference is None or base.key in seen:
-            value = Node(contiguous, (value,), {}, (Spec(value.shape, value.dtype),), None, False).output(0)
+            value = Node(contiguous, (value,), {}, (spec_of(value),), None, False).output(0)
         seen.add(view_of(value).base.key)
         result.append(value)
     return result
@@ -114,19 +104,20 @@ def _scalar_of(value: Tensor) -> float | None:
     array = value._array
     if array is None or array.size == 0:
         return None
-    if array.size == 1 or all(s == 0 or n == 1 for s, n in zip(array.strides, array.shape, strict=True)):
-        return array.reshape(-1)[0].item() if array.size == 1 else array[(0,) * array.ndim].item()
-    return None
+    same = all(stride == 0 or extent == 1 for stride, extent in zip(array.strides, array.shape, strict=True))
+    return array[(0,) * array.ndim].item() if same else None
 
 
 def _algebra(node: Node, inputs: tuple) -> Any:
     """Identities that hold for every float, NaN and infinity included."""
     name, shape = node.op.name, node.specs[0].shape
     if name in ("multiply", "divide", "add", "subtract"):
-        neutral = 1 if name in ("multiply", "divide") else 0
+        # x + 0 is not x where x is -0: 1 / (x + 0) is infinity. x - 0 and x + -0 are x.
+        neutral = 1 if name in ("multiply", "divide") else -0.0 if name == "add" and is_floating(inputs[0].dtype) else 0
         for i in (1, 0) if name in ("multiply", "add") else (1,):
-            # x + 0 is x but for the sign of a zero, which no result here depends on
-            if _scalar_of(inputs[i]) == neutral and inputs[1 - i].shape == shape:
+            found = _scalar_of(inputs[i])
+            same = found == neutral and math.copysign(1, found) == math.copysign(1, neutral)
+            if same and inputs[1 - i].shape == shape:
                 return inputs[1 - i]
     if name in REDUCTIONS and all(inputs[0].shape[axis] == 1 for axis in node.attributes["axes"]):
         return inputs[0] if inputs[0].shape == shape else movement.reshape(inputs[0], shape=shape)
@@ -154,9 +145,7 @@ def _algebra(node: Node, inputs: tuple) -> Any:
             return movement.transpose(source, axes=axes)
     if name in ("identity", "stop_gradient"):
         return inputs[0]
-    if name == "pad" and not any(
-        map(any, (node.attributes["low"], node.attributes["high"], node.attributes["interior"]))
-    ):
+    if name == "pad" and not any(any(node.attributes[key]) for key in ("low", "high", "interior")):
         return inputs[0]
     return None
 
@@ -205,18 +194,12 @@ def _cast_ahead(node: Node, inputs: tuple) -> Any:
     carry, results = body.graph.result
     outputs = replaced([*carry, *results], {(n, 0): symbol for n, symbol in zip(found, symbols, strict=True)})
     count = body.constants
-    graph = Graph(
-        [*body.graph.inputs[:count], *symbols, *body.graph.inputs[count:]],
-        {},
-        (outputs[: len(carry)], outputs[len(carry) :]),
-        {},
-    )
+    own = body.graph.inputs
+    graph = Graph([*own[:count], *symbols, *own[count:]], {}, (outputs[: len(carry)], outputs[len(carry) :]), {})
     made = [cast(given[n.inputs[0].key], dtype=n.attributes["dtype"]) for n in found]
     inputs = (*inputs[:count], *made, *inputs[count:])
     attributes = {**node.attributes, "body": Body(graph, count + len(found), body.carried)}
-    loop = Node(node.op, inputs, attributes, node.specs, None, node.many)
-    loop.scope = node.scope
-    return tuple(loop.output(i) for i in range(len(loop.specs)))
+    return node.again(inputs, attributes).outputs()
 
 
 def _in_single(node: Node, inputs: tuple) -> Any:
@@ -225,15 +208,10 @@ def _in_single(node: Node, inputs: tuple) -> Any:
         return None
     if not any(value.dtype in HALVES for value in inputs):
         return None
-    wide = [_materialized(cast(v, dtype=FLOAT32) if v.dtype in HALVES else v) for v in inputs]
+    wide = tuple(_materialized(cast_to(v, FLOAT32) if v.dtype in HALVES else v) for v in inputs)
     specs = tuple(Spec(s.shape, FLOAT32) if s.dtype in HALVES else s for s in node.specs)
-    made = Node(node.op, tuple(wide), node.attributes, specs, None, node.many)
-    made.scope = node.scope
-    outputs = [made.output(i) for i in range(len(specs))]
-    return tuple(
-        value if value.dtype == spec.dtype else cast(value, dtype=spec.dtype)
-        for value, spec in zip(outputs, node.specs, strict=True)
-    )
+    outputs = node.again(wide, specs=specs).outputs()
+    return tuple(cast_to(value, spec.dtype) for value, spec in zip(outputs, node.specs, strict=True))
 
 
 def _addressable(node: Node, inputs: tuple) -> Any:
@@ -249,9 +227,7 @@ def _addressable(node: Node, inputs: tuple) -> Any:
         changed = tuple(map(_materialized, inputs))
     if all(a is b for a, b in zip(changed, inputs, strict=True)):
         return None
-    made = Node(node.op, changed, node.attributes, node.specs, None, node.many)
-    made.scope = node.scope
-    return tuple(made.output(i) for i in range(len(made.specs)))
+    return node.again(changed).outputs()
 
 
 def _materialized(value: Tensor) -> Tensor:
@@ -262,11 +238,11 @@ def _materialized(value: Tensor) -> Tensor:
 
 # Each makes a graph of a graph, in this order; all but the REQUIRED ones can be left out, see config.passes().
 PASSES: dict[str, Callable[[Graph], Graph]] = {
-    "volumes": _volumes,  # see there
+    "volumes": _pass(flattened, about=is_volume),  # see there
     "algebra": _pass(_algebra),
     "merge": _pass(merge=True),  # common subexpressions
     "split": _pass(_split_reduction),  # long reductions in two steps, so that threads can share them
-    "casts": _pass(_cast_ahead),  # of weights that loops read
+    "casts": _pass(_cast_ahead, about=lambda node: node.op.name == "scan"),  # of weights that loops read
     "forms": _pass(_in_single, _addressable),  # that kernels exist for
     "fold": _fold,
     "sparse": sparse,

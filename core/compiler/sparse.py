@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import pytree
 from ..dtypes import INT32
 from ..graph import Graph
 from ..op import Node, Op, Spec
@@ -24,7 +23,7 @@ from ..primitives.control import barrier
 from ..primitives.indexing import gather, scatter_add, scatter_set
 from ..tensor import Tensor, wrap
 from .partition import ALIASES, is_elementwise, look_through
-from .rewriting import rewrite
+from .rewriting import rewrite, with_outputs
 
 LEAST = 1 << 14  # elements of a table that are worth it ...
 SHARE = 4  # ... if it has so many times the rows that are touched ...
@@ -47,11 +46,11 @@ first_position = Op(
 
 def sparse(graph: Graph) -> Graph:
     """Update tables by the rows that a step touches."""
-    if sum(node.op is scatter_add for node in graph.nodes()) > 1:
-        made = iter(rewrite(graph.nodes(), graph.outputs, [_joined], merge=False))
-        result = pytree.map(lambda _: next(made), graph.result)
-        graph = Graph(graph.inputs, graph.reads, result, dict(zip(graph.writes, made, strict=True)))
-    for node in [n for n in graph.nodes() if n.op is scatter_add and _worthwhile(n)]:
+    nodes = graph.nodes()
+    if sum(node.op is scatter_add for node in nodes) > 1:
+        graph = with_outputs(graph, rewrite(nodes, graph.outputs, [_joined], merge=False))
+        nodes = graph.nodes()
+    for node in [n for n in nodes if n.op is scatter_add and _worthwhile(n)]:
         cone = _cone(node, graph)
         if cone is not None:
             graph = Graph(graph.inputs, graph.reads, graph.result, graph.writes | _Table(node, cone, graph).writes())

@@ -26,76 +26,49 @@ def view_of(value: Tensor) -> View:
     name, attributes = node.op.name, node.attributes
     if name in ("identity", "stop_gradient", "barrier", "custom_gradient"):
         return view_of(node.inputs[value.index])
+    if name not in ("reshape", "transpose", "broadcast_to", "slice", "split"):
+        return View(value, 0, strides_of(value.shape))
+    shape = node.inputs[0].shape
+    base, offset, strides = view_of(node.inputs[0])
     if name == "reshape":
-        inner = view_of(node.inputs[0])
-        strides = reshaped_strides(node.inputs[0].shape, inner.strides, value.shape)
-        if strides is not None:
-            return View(inner.base, inner.offset, strides)
+        strides = reshaped_strides(shape, strides, value.shape)
+        if strides is None:
+            return View(value, 0, strides_of(value.shape))
     elif name == "transpose":
-        inner = view_of(node.inputs[0])
-        return View(inner.base, inner.offset, tuple(inner.strides[a] for a in attributes["axes"]))
+        strides = tuple(strides[a] for a in attributes["axes"])
     elif name == "broadcast_to":
-        inner = view_of(node.inputs[0])
-        shape = node.inputs[0].shape
         extra = len(value.shape) - len(shape)
-        strides = tuple(
-            0 if n == 1 and value.shape[extra + i] != 1 else s
-            for i, (n, s) in enumerate(zip(shape, inner.strides, strict=True))
-        )
-        return View(inner.base, inner.offset, (0,) * extra + strides)
+        spread = zip(shape, value.shape[extra:], strides, strict=True)
+        strides = (0,) * extra + tuple(0 if n == 1 and m != 1 else s for n, m, s in spread)
     elif name == "slice":
-        inner = view_of(node.inputs[0])
-        offset = sum(start * s for start, s in zip(attributes["starts"], inner.strides, strict=True))
-        strides = tuple(step * s for step, s in zip(attributes["steps"], inner.strides, strict=True))
-        return View(inner.base, inner.offset + offset, strides)
-    elif name == "split":
-        inner = view_of(node.inputs[0])
-        start = (0, *attributes["edges"])[value.index]
-        return View(inner.base, inner.offset + start * inner.strides[attributes["axis"]], inner.strides)
-    return View(value, 0, strides_of(value.shape))
+        offset += sum(start * s for start, s in zip(attributes["starts"], strides, strict=True))
+        strides = tuple(step * s for step, s in zip(attributes["steps"], strides, strict=True))
+    else:
+        offset += (0, *attributes["edges"])[value.index] * strides[attributes["axis"]]
+    return View(base, offset, strides)
 
 
 def reshaped_strides(shape: Sequence[int], strides: Sequence[int], target: Sequence[int]) -> tuple[int, ...] | None:
     """Strides of a view after a reshape, or None where it would need a copy."""
-    source = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    if 0 in shape:
+        return strides_of(target)
+    axes = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
     result: list[int] = []
-    position = 0
-    wanted = list(target)
-    i = 0
-    while i < len(wanted):
-        if wanted[i] == 1:
-            result.append(0)
-            i += 1
-            continue
-        if position >= len(source):
-            return None
-        start, extent = i, wanted[i]
-        block = [source[position]]
-        size = source[position][0]
-        position += 1
-        while size != extent:
-            if size < extent:
-                if position >= len(source):
-                    return None
-                block.append(source[position])
-                size *= source[position][0]
-                position += 1
-            else:
-                i += 1
-                if i >= len(wanted):
-                    return None
-                extent *= wanted[i]
-        merged = merge(block)
-        if merged is None:
-            return None
-        step = merged
-        inner = []
-        for n in reversed(wanted[start : i + 1]):
-            inner.append(step if n != 1 else 0)
-            step *= n
-        result.extend(reversed(inner))
-        i += 1
-    return tuple(result)
+    left, step = 1, 0  # positions that are left of the axes taken so far, and the stride from one to the next
+    for extent in reversed(target):
+        while left % extent:
+            if not axes:
+                return None
+            outer, stride = axes.pop()
+            if left == 1:
+                step = stride
+            elif stride != step * left:
+                return None
+            left *= outer
+        result.append(step if extent != 1 else 0)
+        step *= extent
+        left //= extent
+    return tuple(reversed(result))
 
 
 def merge(axes: Sequence[tuple[int, int]]) -> int | None:

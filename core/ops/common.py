@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import ShapeError
-from ..primitives import elementwise as primitive
+from ..primitives import movement
+from ..primitives.elementwise import cast, scalar  # noqa: F401  scalar is one of what they share
 from ..tensor import Tensor, tensor, wrap
 
 
@@ -21,7 +22,7 @@ def convert(value: Any) -> Tensor:
 
 def cast_to(value: Tensor, dtype: np.dtype) -> Tensor:
     """Return ``value`` in ``dtype``, itself where it has it."""
-    return value if value.dtype == dtype else primitive.cast(value, dtype=dtype)
+    return value if value.dtype == dtype else cast(value, dtype=dtype)
 
 
 def promote(*values: Any) -> list[Tensor]:
@@ -46,11 +47,6 @@ def promote_float(*values: Any) -> list[Tensor]:
     return [to_float(value) for value in promote(*values)]
 
 
-def scalar(value: float, like: Tensor) -> Tensor:
-    """A scalar of the dtype of ``like``."""
-    return wrap(np.asarray(value, like.dtype))
-
-
 def axis_of(axis: int, ndim: int, name: str) -> int:
     """Return ``axis`` counted from the front, or raise a ShapeError."""
     if not -ndim <= axis < ndim:
@@ -67,6 +63,19 @@ def axes_of(axis: int | Sequence[int] | None, ndim: int, name: str) -> tuple[int
     if len(set(axes)) != len(axes):
         raise ShapeError(f"{name}: an axis is named twice in {axis}.")
     return axes
+
+
+def along_axis(vector: Any, axis: int, ndim: int) -> Tensor:
+    """Return a vector as axis ``axis`` of a value with ``ndim`` axes, the others of extent 1."""
+    vector = convert(vector)
+    shape = [1] * ndim
+    shape[axis] = vector.size
+    return movement.reshape(vector, shape=tuple(shape))
+
+
+def slice_axis(x: Tensor, axis: int, start: int | None, stop: int | None) -> Tensor:
+    """Return x[start:stop] along one axis, counted from the front."""
+    return x[(*[slice(None)] * axis, slice(start, stop))]
 
 
 def pair(value: Any, rank: int, name: str) -> tuple[int, ...]:

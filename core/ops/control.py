@@ -6,15 +6,16 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import pytree
+from .. import gradients, pytree
 from ..errors import TraceError
-from ..op import Op, Spec, broadcast_shapes, state
+from ..graph import trace, tracing
+from ..op import Op, broadcast_shapes, spec_of, state
 from ..primitives import elementwise
-from ..tensor import Tensor, tensor
+from ..tensor import tensor
 from ..variable import StateScope
 from . import math
-from .common import convert
-from .shape import broadcast_to, reshape, stack
+from .common import convert, slice_axis
+from .shape import broadcast_to, concatenate, flip, reshape, stack
 
 
 def stop_gradient(variable: Any) -> Any:
@@ -24,19 +25,13 @@ def stop_gradient(variable: Any) -> Any:
 
 def custom_gradient(f: Callable) -> Callable:
     """Decorate a function that returns (result, gradient function); see :func:`tenzoo.custom_gradient`."""
-    from ..gradients import custom_gradient as decorate
-
-    return decorate(f)
+    return gradients.custom_gradient(f)
 
 
 def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
-    """``fun(*primals)`` and its derivative along ``tangents``; with ``has_aux`` also what ``fun`` returns
-    besides.
-    """
-    from ..gradients import jvp as pushforward
-
+    """``fun(*primals)`` and its derivative along ``tangents``; with ``has_aux`` also what ``fun`` returns besides."""
     if not has_aux:
-        return pushforward(fun, primals, tangents)
+        return gradients.jvp(fun, primals, tangents)
     kept = []
 
     def main(*arguments: Any) -> Any:
@@ -44,14 +39,13 @@ def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fa
         kept.append(aux)
         return result
 
-    return (*pushforward(main, primals, tangents), kept[0])
+    return (*gradients.jvp(main, primals, tangents), kept[0])
 
 
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """``true_fn()`` if ``pred`` holds, else ``false_fn()``; both return the same structure.
 
-    With a symbolic ``pred`` both branches are computed and the values, and those assigned to variables, are
-    chosen.
+    With a symbolic ``pred`` both branches are computed and the values, and those assigned to variables, are chosen.
     """
     pred = math.cast(pred, "bool")
     if pred._array is not None:
@@ -83,8 +77,7 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
 def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None) -> Any:
     """Repeat ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)`` holds."""
     single = not isinstance(loop_vars, (tuple, list))
-    values = (loop_vars,) if single else tuple(loop_vars)
-    values = pytree.map(tensor, values)
+    values = pytree.map(tensor, (loop_vars,) if single else tuple(loop_vars))
     step = 0
     while maximum_iterations is None or step < maximum_iterations:
         go_on = math.cast(cond(*values), "bool")
@@ -99,15 +92,12 @@ def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iteration
 
 
 def _symbolic_while(cond: Callable, body: Callable, values: tuple, limit: int | None, single: bool) -> Any:
-    from ..graph import trace
-
     graph_of_test = trace(cond, *values)
     graph_of_body = trace(lambda *now: (body(*now),) if single else tuple(body(*now)), *values)
     for graph in (graph_of_test, graph_of_body):
         if graph.reads or graph.writes or graph.captured():
             raise TraceError(
-                "while_loop: while a function is traced, the loop's functions may use only their loop "
-                "variables. Pass "
+                "while_loop: while a function is traced, the loop's functions may use only their loop variables. Pass "
                 "the other tensors and variables in as loop variables."
             )
     leaves = pytree.flatten(values)
@@ -122,12 +112,11 @@ def _symbolic_while(cond: Callable, body: Callable, values: tuple, limit: int | 
 
     def gradient(*_: Any) -> None:
         raise TraceError(
-            "while_loop: a loop of unknown length has no gradient while a function is traced. Use scan or "
-            "fori_loop, "
+            "while_loop: a loop of unknown length has no gradient while a function is traced. Use scan or fori_loop, "
             "or run it eagerly."
         )
 
-    loop = Op("while_loop", lambda *given: tuple(Spec(v.shape, v.dtype) for v in given), reference, gradient)
+    loop = Op("while_loop", lambda *given: tuple(spec_of(value) for value in given), reference, gradient)
     result = pytree.unflatten(values, loop(*leaves))
     return result[0] if single else result
 
@@ -155,18 +144,14 @@ def scan(
     leaves = pytree.flatten(slices)
     count = leaves[0].shape[0] if leaves else length
     if count is None or any(leaf.shape[0] != count for leaf in leaves):
-        raise ValueError(
-            f"scan: xs with first axes {[leaf.shape[:1] for leaf in leaves]} and length={length} disagree."
-        )
-    from ..graph import tracing
-
+        extents = [leaf.shape[:1] for leaf in leaves]
+        raise ValueError(f"scan: xs with first axes {extents} and length={length} disagree.")
     if tracing() and count and len(state.recorders) < 2:  # for higher derivatives the loop is unrolled
         from ..scan import scan as symbolic_scan
 
         return symbolic_scan(f, init, slices, count, reverse)
     carry, ys = init, []
-    order = range(count - 1, -1, -1) if reverse else range(count)
-    for i in order:
+    for i in reversed(range(count)) if reverse else range(count):
         carry, y = f(carry, pytree.map(lambda leaf, i=i: leaf[i], slices))
         ys.append(y)
     if reverse:
@@ -232,24 +217,18 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
 
 
 def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
-    """All prefixes of an associative ``f``, in a logarithmic number of steps; f takes and returns whole
-    trees.
-    """
-    from .shape import concatenate, flip
-
+    """All prefixes of an associative ``f``, in a logarithmic number of steps; f takes and returns whole trees."""
     values = pytree.map(convert, elems)
     if reverse:
         values = pytree.map(lambda leaf: flip(leaf, axis), values)
     count = pytree.flatten(values)[0].shape[axis]
 
-    def part(leaf: Tensor, start: int, stop: int) -> Tensor:
-        return leaf[(slice(None),) * axis + (slice(start, stop),)]
-
     offset = 1
     while offset < count:
-        behind = pytree.map(lambda leaf, o=offset: part(leaf, 0, count - o), values)
-        ahead = pytree.map(lambda leaf, o=offset: part(leaf, o, count), values)
+        behind = pytree.map(lambda leaf, o=offset: slice_axis(leaf, axis, 0, count - o), values)
+        ahead = pytree.map(lambda leaf, o=offset: slice_axis(leaf, axis, o, count), values)
         combined = f(behind, ahead)
-        values = pytree.map(lambda old, new, o=offset: concatenate([part(old, 0, o), new], axis), values, combined)
+        first = pytree.map(lambda leaf, o=offset: slice_axis(leaf, axis, 0, o), values)
+        values = pytree.map(lambda old, new: concatenate([old, new], axis), first, combined)
         offset *= 2
     return pytree.map(lambda leaf: flip(leaf, axis), values) if reverse else values

@@ -72,9 +72,8 @@ def ctc_decode(
 ) -> tuple[Tensor, Tensor]:
     """The most probable class of each frame, without repetitions and blanks.
 
-    ``inputs``: scores (B, T, classes). Returns labels (1, B, T), filled up with -1, and minus the sum of the
-    scores taken (B, 1). Only the strategy "greedy" exists here; ``beam_width`` and ``top_paths`` belong to
-    the other.
+    ``inputs``: scores (B, T, classes). Returns labels (1, B, T), filled up with -1, and minus the sum of the scores
+    taken (B, 1). Only the strategy "greedy" exists here; ``beam_width`` and ``top_paths`` belong to the other.
     """
     if strategy != "greedy" or top_paths != 1:
         raise ValueError(

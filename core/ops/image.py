@@ -1,6 +1,4 @@
-"""Images, channels last: (H, W, C) or (N, H, W, C). Resizing, warping, filters, colours, cropping,
-patches.
-"""
+"""Images, channels last: (H, W, C) or (N, H, W, C). Resizing, warping, filters, colours, cropping, patches."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from ..errors import DtypeError, ShapeError
 from ..primitives import indexing
 from ..tensor import Tensor, wrap
 from . import math
-from .common import cast_to, convert, pair, promote_float, scalar, to_float
+from .common import along_axis, cast_to, convert, pair, promote_float, scalar, to_float
 from .indexing import take
 from .linalg import solve
 from .linear import einsum, tensordot
@@ -25,17 +23,17 @@ from .reductions import max, mean, min, sum
 from .shape import arange, broadcast_to, concatenate, expand_dims, pad, reshape, squeeze, stack, unstack
 
 
-def _batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, bool]:
+def _batch(name: str, images: Any, data_format: str | None, axes: str = "H, W, C") -> tuple[Tensor, bool]:
     """Images as (N, H, W, C), and whether there was only one."""
     _channels_last(data_format, name)
     x = convert(images)
-    if x.ndim not in (3, 4):
-        raise ShapeError(f"{name}: expected (H, W, C) or (N, H, W, C); received shape {x.shape}.")
-    return (expand_dims(x, 0), True) if x.ndim == 3 else (x, False)
+    missing = len(axes.split()) + 1 - x.ndim
+    if missing not in (0, 1):
+        raise ShapeError(f"{name}: expected ({axes}) or (N, {axes}); received shape {x.shape}.")
+    return (expand_dims(x, 0), True) if missing else (x, False)
 
 
-# Resizing
-# -------------------------------------------------------------------------------------------------------
+# -- resizing --------------------------------------------------------------------------------------------------------
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
@@ -145,9 +143,7 @@ def scale_and_translate(
     method: str,
     antialias: bool = True,
 ) -> Tensor:
-    """Resample the ``spatial_dims`` of a value: position p goes to p · scale + translation (known
-    numbers).
-    """
+    """Resample the ``spatial_dims`` of a value: position p goes to p · scale + translation (known numbers)."""
     x = to_float(images)
     if method not in _KERNELS:
         raise ValueError(f"scale_and_translate: method is one of {', '.join(_KERNELS)}; received {method!r}.")
@@ -158,8 +154,7 @@ def scale_and_translate(
     return x
 
 
-# Warping
-# -------------------------------------------------------------------------------------------------------
+# -- warping ---------------------------------------------------------------------------------------------------------
 
 
 def _mirrored(index: Tensor, extent: int) -> Tensor:
@@ -179,12 +174,13 @@ _FILL_MODES: dict[str, Callable] = {
 def _interpolate(
     x: Tensor, lead: list[Tensor], coordinates: list[Tensor], order: int, mode: str, fill: float
 ) -> Tensor:
-    """x[*lead, *coordinates], the coordinates being floats between positions; further axes of x stay."""
+    """x[*lead, *coordinates], the coordinates being floats between positions; further axes of x stay, and its dtype."""
     if mode not in _FILL_MODES or order not in (0, 1):
         raise ValueError(
             f"fill_mode is one of {', '.join(_FILL_MODES)} and the order of interpolation 0 or 1; received "
             f"{mode!r}, {order}."
         )
+    dtype, x = x.dtype, to_float(x)
     extents = x.shape[len(lead) : len(lead) + len(coordinates)]
     spare = (1,) * (x.ndim - len(lead) - len(coordinates))
     corners = []
@@ -210,7 +206,7 @@ def _interpolate(
             part = math.where(reshape(valid, valid.shape + spare), part, scalar(fill, x))
         part = part if share is None else part * reshape(share, share.shape + spare)
         total = part if total is None else total + part
-    return total
+    return total if dtypes.is_floating(dtype) else cast_to(math.round(total), dtype)
 
 
 def map_coordinates(
@@ -224,22 +220,23 @@ def map_coordinates(
     x, places = convert(inputs), to_float(coordinates)
     if places.ndim < 2 or places.shape[0] != x.ndim:
         raise ShapeError(f"map_coordinates: expected coordinates ({x.ndim}, …); received shape {places.shape}.")
-    dtype = x.dtype
-    result = _interpolate(to_float(x), [], unstack(places), order, fill_mode, fill_value)
-    return result if dtypes.is_floating(dtype) else cast_to(math.round(result), dtype)
+    return _interpolate(x, [], unstack(places), order, fill_mode, fill_value)
 
 
 _ORDERS = {"nearest": 0, "bilinear": 1}
 
 
-def _warped(name: str, x: Tensor, rows: Tensor, columns: Tensor, interpolation: str, mode: str, fill: float) -> Tensor:
-    """Pixels of (N, H, W, C) at float rows and columns (N, h, w): (N, h, w, C)."""
+def _warped(
+    name: str, x: Tensor, single: bool, rows: Tensor, columns: Tensor, interpolation: str, mode: str, fill: float
+) -> Tensor:
+    """Pixels of (N, H, W, C) at float rows and columns that broadcast to (N, H, W): as many pixels, of one image alone
+    if ``single``.
+    """
     if interpolation not in _ORDERS:
         raise ValueError(f"{name}: interpolation is 'nearest' or 'bilinear'; received {interpolation!r}.")
-    dtype = x.dtype
-    number = broadcast_to(reshape(arange(x.shape[0]), (-1, 1, 1)), rows.shape)
-    result = _interpolate(to_float(x), [number], [rows, columns], _ORDERS[interpolation], mode, fill)
-    return result if dtypes.is_floating(dtype) else cast_to(math.round(result), dtype)
+    places = [broadcast_to(place, x.shape[:3]) for place in (along_axis(arange(x.shape[0]), 0, 3), rows, columns)]
+    y = _interpolate(x, places[:1], places[1:], _ORDERS[interpolation], mode, fill)
+    return squeeze(y, 0) if single else y
 
 
 def _grid(x: Tensor, dtype: np.dtype) -> tuple[Tensor, Tensor]:
@@ -267,11 +264,8 @@ def affine_transform(
         raise ShapeError(f"affine_transform: expected transforms (8,) or ({x.shape[0]}, 8); received shape {t.shape}.")
     a0, a1, a2, b0, b1, b2 = (reshape(t[:, i], (-1, 1, 1)) for i in range(6))
     row, column = _grid(x, t.dtype)
-    shape = (x.shape[0], *x.shape[1:3])
-    rows = broadcast_to(b1 * row + b0 * column + b2, shape)
-    columns = broadcast_to(a1 * row + a0 * column + a2, shape)
-    y = _warped("affine_transform", x, rows, columns, interpolation, fill_mode, fill_value)
-    return squeeze(y, 0) if single else y
+    rows, columns = b1 * row + b0 * column + b2, a1 * row + a0 * column + a2
+    return _warped("affine_transform", x, single, rows, columns, interpolation, fill_mode, fill_value)
 
 
 def perspective_transform(
@@ -298,11 +292,9 @@ def perspective_transform(
     h = [reshape(h[:, i], (-1, 1, 1)) for i in range(8)]
     row, column = _grid(x, start.dtype)
     scale = h[6] * column + h[7] * row + 1
-    shape = (x.shape[0], *x.shape[1:3])
-    columns = broadcast_to((h[0] * column + h[1] * row + h[2]) / scale, shape)
-    rows = broadcast_to((h[3] * column + h[4] * row + h[5]) / scale, shape)
-    y = _warped("perspective_transform", x, rows, columns, interpolation, "constant", fill_value)
-    return squeeze(y, 0) if single else y
+    columns = (h[0] * column + h[1] * row + h[2]) / scale
+    rows = (h[3] * column + h[4] * row + h[5]) / scale
+    return _warped("perspective_transform", x, single, rows, columns, interpolation, "constant", fill_value)
 
 
 def elastic_transform(
@@ -328,20 +320,11 @@ def elastic_transform(
     noise = normal((x.shape[0], *x.shape[1:3], 2), dtype=dtype, seed=seed) * sigma
     shift = gaussian_blur(noise, (width, width), stack([convert(sigma)] * 2)) * alpha
     row, column = _grid(x, shift.dtype)
-    y = _warped(
-        "elastic_transform",
-        x,
-        row + shift[..., 0],
-        column + shift[..., 1],
-        interpolation,
-        fill_mode,
-        fill_value,
-    )
-    return squeeze(y, 0) if single else y
+    rows, columns = row + shift[..., 0], column + shift[..., 1]
+    return _warped("elastic_transform", x, single, rows, columns, interpolation, fill_mode, fill_value)
 
 
-# Filters
-# -------------------------------------------------------------------------------------------------------
+# -- filters ---------------------------------------------------------------------------------------------------------
 
 
 def _filtered(x: Tensor, kernel: Tensor, padding: str = "same") -> Tensor:
@@ -359,9 +342,7 @@ def _gaussian(size: int, sigma: Any) -> Tensor:
 def gaussian_blur(
     images: Any, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), data_format: str | None = None
 ) -> Tensor:
-    """Blur with Gaussian weights of widths ``sigma``, (x, y), over ``kernel_size`` pixels, (x, y); zeros
-    outside.
-    """
+    """Blur with Gaussian weights of widths ``sigma``, (x, y), over ``kernel_size`` pixels, (x, y); zeros outside."""
     x, single = _batch("gaussian_blur", images, data_format)
     (width, height), sigma = pair(kernel_size, 2, "kernel_size"), convert(sigma)
     x = to_float(x)
@@ -391,8 +372,7 @@ def ssim(
 ) -> Tensor:
     """Structural similarity of two images: (), or (N,).
 
-    Wang, Bovik, Sheikh, Simoncelli: "Image quality assessment: from error visibility to structural
-    similarity" (2004).
+    Wang, Bovik, Sheikh, Simoncelli: "Image quality assessment: from error visibility to structural similarity" (2004).
     """
     x, single = _batch("ssim", image1, data_format)
     y, _ = _batch("ssim", image2, data_format)
@@ -417,17 +397,17 @@ def ssim(
     return squeeze(result, 0) if single else result
 
 
-# Colours
-# -------------------------------------------------------------------------------------------------------
+# -- colours ---------------------------------------------------------------------------------------------------------
 
 
 def _planes(name: str, images: Any, data_format: str | None) -> list[Tensor]:
-    x, single = _batch(name, images, data_format)
+    x = convert(images)
+    _batch(name, x, data_format)
     if not dtypes.is_floating(x.dtype):
         raise DtypeError(f"{name}: expected a float dtype; received {x.dtype.name}.")
     if x.shape[-1] != 3:
         raise ShapeError(f"{name}: expected 3 channels; received shape {x.shape}.")
-    return unstack(squeeze(x, 0) if single else x, axis=-1)
+    return unstack(x, axis=-1)
 
 
 def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Tensor:
@@ -468,8 +448,7 @@ def hsv_to_rgb(images: Any, data_format: str | None = None) -> Tensor:
     return stack([value * (1 - saturation + saturation * c) for c in (red, green, blue)], -1)
 
 
-# Cropping, padding, patches
-# --------------------------------------------------------------------------------------------
+# -- cropping, padding, patches --------------------------------------------------------------------------------------
 
 
 def _edges(name: str, low: Any, high: Any, total: int | None, target: int | None) -> tuple[int, int]:
@@ -546,13 +525,9 @@ def extract_patches_3d(
     data_format: str | None = None,
 ) -> Tensor:
     """Patches of volumes as channels: (N, D, H, W, C) -> (N, …, …, …, patch elements · C)."""
-    _channels_last(data_format, "extract_patches_3d")
-    x = convert(volumes)
-    if x.ndim not in (4, 5):
-        raise ShapeError(f"extract_patches_3d: expected (D, H, W, C) or (N, D, H, W, C); received shape {x.shape}.")
-    whole = expand_dims(x, 0) if x.ndim == 4 else x
-    patches = _patches(whole, pair(size, 3, "size"), strides, dilation_rate, padding)
-    return squeeze(patches, 0) if x.ndim == 4 else patches
+    x, single = _batch("extract_patches_3d", volumes, data_format, "D, H, W, C")
+    patches = _patches(x, pair(size, 3, "size"), strides, dilation_rate, padding)
+    return squeeze(patches, 0) if single else patches
 
 
 def _patches(x: Tensor, size: tuple, strides: Any, dilation: Any, padding: str) -> Tensor:

@@ -9,10 +9,11 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import DtypeError, ShapeError
-from ..primitives import indexing, movement
+from ..op import Op
+from ..primitives import indexing, movement, reduction
 from ..tensor import Tensor, tensor, wrap
 from . import math
-from .common import axis_of, cast_to, convert, to_float
+from .common import along_axis, axis_of, cast_to, convert, to_float
 from .shape import arange, broadcast_to, expand_dims, moveaxis, reshape, transpose
 
 
@@ -56,12 +57,8 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Tensor:
 
 def _grid(indices: Tensor, axis: int) -> list[Tensor]:
     """Positions along every axis: ``indices`` along one, each position itself along the others."""
-    positions = []
-    for i, extent in enumerate(indices.shape):
-        along = [extent if j == i else 1 for j in range(indices.ndim)]
-        own = arange(extent, dtype=indices.dtype)
-        positions.append(indices if i == axis else broadcast_to(reshape(own, along), indices.shape))
-    return positions
+    own = [along_axis(arange(n, dtype=indices.dtype), i, indices.ndim) for i, n in enumerate(indices.shape)]
+    return [indices if i == axis else broadcast_to(position, indices.shape) for i, position in enumerate(own)]
 
 
 def scatter(indices: Any, values: Any, shape: Any) -> Tensor:
@@ -71,9 +68,7 @@ def scatter(indices: Any, values: Any, shape: Any) -> Tensor:
 
 
 def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Tensor:
-    """``inputs`` with the rows at ``indices`` (…, K) replaced by ``updates``, or combined: "add", "max",
-    "min", "mul".
-    """
+    """``inputs`` with rows at ``indices`` (…, K) replaced by ``updates``, or combined: "add", "max", "min", "mul"."""
     x = convert(inputs)
     updates = cast_to(convert(updates), x.dtype)
     columns = _columns(indices)
@@ -106,42 +101,36 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
 
 def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Tensor:
     """Maximum over the rows of ``data`` that share a segment number; -inf for empty segments."""
-    from .reductions import max as reduce_max
-
-    data, ids, count = _segments("segment_max", data, segment_ids, num_segments)
-    low = -np.inf if dtypes.is_floating(data.dtype) else np.iinfo(data.dtype).min
-    return reduce_max(_by_segment(data, ids, count, low), 1)
+    return _reduced_by_segment("segment_max", reduction.reduce_max, -np.inf, data, segment_ids, num_segments)
 
 
 def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Tensor:
     """Minimum over the rows of ``data`` that share a segment number; inf for empty segments."""
-    from .reductions import min as reduce_min
-
-    data, ids, count = _segments("segment_min", data, segment_ids, num_segments)
-    high = np.inf if dtypes.is_floating(data.dtype) else np.iinfo(data.dtype).max
-    return reduce_min(_by_segment(data, ids, count, high), 1)
+    return _reduced_by_segment("segment_min", reduction.reduce_min, np.inf, data, segment_ids, num_segments)
 
 
 def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Tensor:
     """Product of the rows of ``data`` that share a segment number; 1 for empty segments."""
-    from .reductions import prod
-
-    data, ids, count = _segments("segment_prod", data, segment_ids, num_segments)
-    return prod(_by_segment(data, ids, count, 1), 1)
+    return _reduced_by_segment("segment_prod", reduction.reduce_prod, 1, data, segment_ids, num_segments)
 
 
 def _segments(name: str, data: Any, segment_ids: Any, count: int | None) -> tuple[Tensor, Tensor, int]:
     data, ids = convert(data), _integers(segment_ids, name)
     if ids.ndim != 1 or data.shape[:1] != ids.shape:
         raise ShapeError(f"{name}: expected one segment number per row; received {data.shape} and {ids.shape}.")
+    data = cast_to(data, dtypes.INT32) if data.dtype == dtypes.BOOL else data
     return data, ids, int(np.max(np.asarray(ids), initial=-1)) + 1 if count is None else count
 
 
-def _by_segment(data: Tensor, ids: Tensor, count: int, fill: float) -> Tensor:
-    """(count, rows, …): the rows of each segment, and ``fill`` in the place of the others."""
+def _reduced_by_segment(name: str, op: Op, neutral: float, data: Any, segment_ids: Any, count: int | None) -> Tensor:
+    data, ids, count = _segments(name, data, segment_ids, count)
+    if not dtypes.is_floating(data.dtype) and np.isinf(neutral):
+        limits = np.iinfo(data.dtype)
+        neutral = limits.min if neutral < 0 else limits.max
     member = math.equal(expand_dims(ids, 0), expand_dims(arange(count, dtype=ids.dtype), 1))
     member = reshape(member, (*member.shape, *[1] * (data.ndim - 1)))
-    return math.where(member, expand_dims(data, 0), wrap(np.asarray(fill, data.dtype)))
+    rows = math.where(member, expand_dims(data, 0), wrap(np.asarray(neutral, data.dtype)))  # (count, rows, …)
+    return op(rows, axes=(1,), keepdims=False)
 
 
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Tensor:
@@ -150,9 +139,7 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse:
         raise ValueError("one_hot: sparse tensors do not exist here; use the integers themselves.")
     x = _integers(x, "one_hot")
     axis = axis_of(axis, x.ndim + 1, "one_hot")
-    along = [1] * (x.ndim + 1)
-    along[axis] = num_classes
-    classes = reshape(arange(num_classes, dtype=x.dtype), along)
+    classes = along_axis(arange(num_classes, dtype=x.dtype), axis, x.ndim + 1)
     return math.cast(math.equal(expand_dims(x, axis), classes), dtypes.as_dtype(dtype))
 
 
@@ -160,13 +147,11 @@ def multi_hot(
     inputs: Any, num_classes: int | None = None, axis: int = -1, dtype: Any = None, sparse: bool = False
 ) -> Tensor:
     """Vectors of length ``num_classes`` with a 1 at each of the positions listed along the last axis."""
-    from .reductions import max as reduce_max
-
     if num_classes is None:
         raise ValueError("multi_hot: expected num_classes, the length of the vectors; received None.")
     x = convert(inputs)
     hot = one_hot(x, num_classes, axis, dtype, sparse)
-    return reduce_max(hot, builtins.max(x.ndim - 1, 0)) if x.ndim else hot
+    return reduction.reduce_max(hot, axes=(x.ndim - 1,), keepdims=False) if x.ndim else hot
 
 
 def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Tensor:
@@ -190,15 +175,11 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     highest = int(np.max(np.asarray(x), initial=-1)) + 1 if x._array is not None else minlength
     weights = math.cast(math.equal(x, x), "int32") if weights is None else convert(weights)
     hot = one_hot(x, builtins.max(minlength, highest), dtype=weights.dtype)
-    from .reductions import sum as reduce_sum
-
-    return reduce_sum(hot * expand_dims(weights, -1), -2)
+    return reduction.reduce_sum(hot * expand_dims(weights, -1), axes=(x.ndim - 1,), keepdims=False)
 
 
 def nonzero(x: Any) -> tuple[Tensor, ...]:
-    """Positions of the elements that are not 0, one int32 tensor per axis. The shape depends on the
-    values.
-    """
+    """Positions of the elements that are not 0, one int32 tensor per axis. The shape depends on the values."""
     return tuple(wrap(i.astype(np.int32)) for i in np.nonzero(np.asarray(convert(x))))
 
 
@@ -214,8 +195,7 @@ def unique(
 ) -> Any:
     """Distinct elements in ascending order; on request the first position of each, the way back, the counts.
 
-    The shape depends on the values, unless ``size`` cuts or fills it up (with ``fill_value``, or the least
-    element).
+    The shape depends on the values, unless ``size`` cuts or fills it up (with ``fill_value``, or the least element).
     """
     values, index, inverse, counts = np.unique(np.asarray(convert(x)), True, True, True, axis)
     along = axis or 0
@@ -235,9 +215,9 @@ def unique(
 
 def isin(x1: Any, x2: Any, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Where the elements of x1 occur in x2 (where not, with ``invert``)."""
-    from .reductions import any as reduce_any
-
-    found = reduce_any(math.equal(expand_dims(x1, -1), reshape(x2, (-1,))), -1)
+    x1 = convert(x1)
+    hits = math.cast(math.equal(expand_dims(x1, -1), reshape(x2, (-1,))), "int32")
+    found = math.greater(reduction.reduce_sum(hits, axes=(x1.ndim,), keepdims=False), 0)
     return math.logical_not(found) if invert else found
 
 
@@ -258,9 +238,7 @@ def histogram(x: Any, bins: int = 10, range: tuple[float, float] | None = None) 
 
 
 def get_item(x: Any, key: Any) -> Tensor:
-    """x[key] with numpy's rules: integers, slices, None, ``...``, integer tensors, and concrete bool
-    masks.
-    """
+    """x[key] with numpy's rules: integers, slices, None, ``...``, integer tensors, and concrete bool masks."""
     x = convert(x)
     keys = _expanded(x, key if isinstance(key, tuple) else (key,))
     new = [i for i, item in enumerate(keys) if item is None]
@@ -272,7 +250,7 @@ def get_item(x: Any, key: Any) -> Tensor:
         return _basic(x, keys)
     # As in numpy, integers join the index arrays.
     integers = {axis: item for axis, item in enumerate(keys) if isinstance(item, (int, np.integer))}
-    arrays.update({axis: wrap(np.asarray(item, np.int32)) for axis, item in integers.items()})
+    arrays |= {axis: wrap(np.asarray(item, np.int32)) for axis, item in integers.items()}
     whole = [builtins.slice(None) if axis in arrays else item for axis, item in enumerate(keys)]
     return _advanced(_basic(x, whole), arrays)
 
@@ -290,8 +268,7 @@ def _expanded(x: Tensor, keys: tuple) -> list:
             if item.dtype == dtypes.BOOL:
                 if item._array is None:
                     raise DtypeError(
-                        "A symbolic bool mask cannot index: the shape of the result would depend on its "
-                        "values. Use "
+                        "A symbolic bool mask cannot index: the shape of the result would depend on its values. Use "
                         "ops.where."
                     )
                 if item.ndim == 0:
@@ -305,7 +282,7 @@ def _expanded(x: Tensor, keys: tuple) -> list:
         elif not isinstance(item, (int, np.integer, builtins.slice)) and item is not None and item is not Ellipsis:
             raise DtypeError(f"A tensor cannot be indexed with {type(item).__name__} ({item!r}).")
         resolved.append(item)
-    used = builtins.sum(item is not None and item is not Ellipsis for item in resolved)
+    used = _axes_used(resolved)
     if used > x.ndim:
         raise IndexError(f"Too many indices: {used} for a tensor of shape {x.shape}.")
     if builtins.sum(item is Ellipsis for item in resolved) > 1:
@@ -313,35 +290,37 @@ def _expanded(x: Tensor, keys: tuple) -> list:
     fill = [builtins.slice(None)] * (x.ndim - used)
     place = next((i for i, item in enumerate(resolved) if item is Ellipsis), None)
     for start, shape in masks:
-        earlier = builtins.sum(item is not None and item is not Ellipsis for item in resolved[:start])
-        axis = earlier + (len(fill) if place is not None and place < start else 0)
+        axis = _axes_used(resolved[:start]) + (len(fill) if place is not None and place < start else 0)
         if x.shape[axis : axis + len(shape)] != shape:
             raise IndexError(f"A mask of shape {shape} does not fit axis {axis} of a tensor of shape {x.shape}.")
     return resolved + fill if place is None else resolved[:place] + fill + resolved[place + 1 :]
 
 
+def _axes_used(keys: list) -> int:
+    return builtins.sum(key is not None and key is not Ellipsis for key in keys)
+
+
 def _basic(x: Tensor, keys: list) -> Tensor:
     starts, stops, steps, flips, shape = [], [], [], [], []
     for axis, (item, extent) in enumerate(zip(keys, x.shape, strict=True)):
-        if isinstance(item, builtins.slice):
-            start, stop, step = item.indices(extent)
-            count = len(range(start, stop, step))
-            if step < 0:  # the same elements from the other end, then reversed
-                flips.append(axis)
-                start, step = start + (count - 1) * step, -step
-            if count == 0:
-                start, step = 0, 1
-            starts.append(start)
-            stops.append(start + (count - 1) * step + 1 if count else start)
-            steps.append(step)
-            shape.append(count)
-        else:
+        dropped = not isinstance(item, builtins.slice)
+        if dropped:
             index = int(item)
             if not -extent <= index < extent:
                 raise IndexError(f"Index {index} is out of range for axis {axis} of a tensor of shape {x.shape}.")
-            starts.append(index % extent)
-            stops.append(index % extent + 1)
-            steps.append(1)
+            item = builtins.slice(index % extent, index % extent + 1)
+        start, stop, step = item.indices(extent)
+        count = len(range(start, stop, step))
+        if step < 0:  # the same elements from the other end, then reversed
+            flips.append(axis)
+            start, step = start + (count - 1) * step, -step
+        if count == 0:
+            start, step = 0, 1
+        starts.append(start)
+        stops.append(start + (count - 1) * step + 1 if count else start)
+        steps.append(step)
+        if not dropped:
+            shape.append(count)
     if any(a != 0 or b != n or s != 1 for a, b, s, n in zip(starts, stops, steps, x.shape, strict=True)):
         x = movement.slice_(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
     if flips:

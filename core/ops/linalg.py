@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import config
 from ..dtypes import limits
 from ..errors import ShapeError
 from ..primitives import linalg as primitive
@@ -13,12 +14,8 @@ from ..tensor import Tensor, wrap
 from . import math
 from .common import axes_of, axis_of, promote_float, scalar, to_float
 from .linear import matmul
-from .reductions import max, min, sum
-from .shape import broadcast_to, diagonal, expand_dims, moveaxis, squeeze, tril, triu
-
-
-def _transposed(x: Tensor) -> Tensor:
-    return moveaxis(x, -1, -2)
+from .reductions import max, mean, min, sum
+from .shape import broadcast_to, diagonal, expand_dims, moveaxis, squeeze, swapaxes, tril, triu
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -31,15 +28,15 @@ def cholesky(x: Any, upper: bool = False) -> Tensor:
     Raises a ValueError where x is not positive definite.
     """
     factor = primitive.cholesky(to_float(x))
-    return _transposed(factor) if upper else factor
+    return swapaxes(factor, -1, -2) if upper else factor
 
 
 def cholesky_inverse(x: Any, upper: bool = False) -> Tensor:
     """Inverse of the matrix whose Cholesky factor is x."""
     factor = to_float(x)
-    factor = _transposed(triu(factor)) if upper else tril(factor)
+    factor = swapaxes(triu(factor), -1, -2) if upper else tril(factor)
     root = primitive.solve(factor, _identity(factor))
-    return matmul(_transposed(root), root)
+    return matmul(swapaxes(root, -1, -2), root)
 
 
 def solve(a: Any, b: Any) -> Tensor:
@@ -111,15 +108,13 @@ def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
 
 
 def pinv(x: Any, rcond: float | None = None) -> Tensor:
-    """Pseudo-inverse (Moore, Penrose) of (…, m, n): (…, n, m). Singular values below rcond · largest count
-    as 0.
-    """
+    """Pseudo-inverse (Moore, Penrose) of (…, m, n): (…, n, m). Singular values below rcond · largest count as 0."""
     x = to_float(x)
     u, s, vh = primitive.svd(x, full=False)
     cut = limits(x.dtype).eps * np.max(x.shape[-2:]) * 10 if rcond is None else rcond
     kept = s > max(s, -1, True) * scalar(cut, s)
     inverse = math.where(kept, 1 / math.where(kept, s, 1.0), 0.0)
-    return matmul(_transposed(vh) * expand_dims(inverse, -2), _transposed(u))
+    return matmul(swapaxes(vh, -1, -2) * expand_dims(inverse, -2), swapaxes(u, -1, -2))
 
 
 def lstsq(a: Any, b: Any, rcond: float | None = None) -> Tensor:
@@ -196,8 +191,6 @@ def _matrix_norm(x: Tensor, ord: Any) -> Tensor:
 
 def normalize(x: Any, axis: int = -1, order: int = 2, epsilon: float | None = None) -> Tensor:
     """x divided by its norm along an axis."""
-    from .. import config
-
     x = to_float(x)
     epsilon = config.epsilon() if epsilon is None else epsilon
     if order == 2:
@@ -214,12 +207,10 @@ def cdist(x: Any, y: Any) -> Tensor:
 
 def corrcoef(x: Any) -> Tensor:
     """Correlation coefficients of variables in rows: (variables, observations) -> (variables, variables)."""
-    from .reductions import mean
-
     x = to_float(x)
     x = expand_dims(x, 0) if x.ndim == 1 else x
     centred = x - mean(x, -1, True)
-    covariance = matmul(centred, _transposed(centred))
+    covariance = matmul(centred, swapaxes(centred, -1, -2))
     deviation = math.sqrt(diagonal(covariance))
     result = covariance / expand_dims(deviation, 0) / expand_dims(deviation, 1)
     return math.clip(squeeze(result) if result.size == 1 else result, -1, 1)

@@ -11,9 +11,9 @@ from ..errors import ShapeError
 from ..primitives.contraction import contract
 from ..tensor import Tensor
 from . import math
-from .common import axis_of, convert, promote
+from .common import axis_of, promote
 from .reductions import sum as reduce_sum
-from .shape import broadcast_to, diagonal, expand_dims, moveaxis, reshape, squeeze, transpose
+from .shape import broadcast_to, diagonal, expand_dims, moveaxis, pad, reshape, squeeze, stack, transpose
 
 _LETTERS = string.ascii_letters
 
@@ -31,8 +31,7 @@ def matmul(x1: Any, x2: Any) -> Tensor:
         return squeeze(matmul(a, expand_dims(b, 1)), -1)
     if a.shape[-1] != b.shape[-2]:
         raise ShapeError(
-            f"matmul: shapes {a.shape} and {b.shape} do not fit: the last axis of the first ({a.shape[-1]}) "
-            f"has to "
+            f"matmul: shapes {a.shape} and {b.shape} do not fit: the last axis of the first ({a.shape[-1]}) has to "
             f"equal the last but one of the second ({b.shape[-2]}). Transpose or reshape one of them."
         )
     return _product(a, b)
@@ -40,23 +39,14 @@ def matmul(x1: Any, x2: Any) -> Tensor:
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """(…, n, k) @ (…, k, m) whose leading axes broadcast."""
-    rank = max(a.ndim, b.ndim)
-    lead = _LETTERS[: rank - 2]
     try:
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        lead = _LETTERS[: len(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]))]
     except ValueError:
         raise ShapeError(f"matmul: the leading axes of shapes {a.shape} and {b.shape} do not broadcast.") from None
-    names = []
-    for value in (a, b):
-        own = lead[rank - value.ndim :]
-        kept = [n != 1 or batch[rank - value.ndim + i] == 1 for i, n in enumerate(value.shape[:-2])]
-        names.append(("".join(c for c, keep in zip(own, kept, strict=True) if keep), kept))
-    (left, kept_a), (right, kept_b) = names
-    a = reshape(a, [n for n, keep in zip(a.shape, [*kept_a, True, True], strict=True) if keep])
-    b = reshape(b, [n for n, keep in zip(b.shape, [*kept_b, True, True], strict=True) if keep])
-    present = "".join(c for c in lead if c in left or c in right)
-    result = contract(a, b, spec=f"{left}YZ,{right}ZX->{present}YX")
-    return reshape(result, (*batch, *result.shape[-2:]))
+    left, right = lead[len(lead) + 2 - a.ndim :] + "YZ", lead[len(lead) + 2 - b.ndim :] + "ZX"
+    left, a = _without_ones(left, a, right, b)
+    right, b = _without_ones(right, b, left, a)
+    return contract(a, b, spec=f"{left},{right}->{lead}YX")
 
 
 def dot(x1: Any, x2: Any) -> Tensor:
@@ -200,8 +190,6 @@ def cross(x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, a
         raise ShapeError(f"cross: expected vectors of 2 or 3; received {a.shape[0]} and {b.shape[0]}.")
     if a.shape[0] == b.shape[0] == 2:
         return a[0] * b[1] - a[1] * b[0]
-    from .shape import pad, stack
-
     a, b = (pad(v, [(0, 3 - v.shape[0]), *[(0, 0)] * (v.ndim - 1)]) for v in (a, b))
     return stack([a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))], axisc)
 
@@ -215,9 +203,3 @@ def kron(x1: Any, x2: Any) -> Tensor:
     wide_a = reshape(a, [n for extent in a.shape for n in (extent, 1)])
     wide_b = reshape(b, [n for extent in b.shape for n in (1, extent)])
     return reshape(wide_a * wide_b, [n * m for n, m in zip(a.shape, b.shape, strict=True)])
-
-
-def _matrix_transpose(x: Any) -> Tensor:
-    """Exchange the last two axes."""
-    x = convert(x)
-    return transpose(x, [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2])

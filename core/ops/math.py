@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import dtypes
 from ..errors import DtypeError
+from ..op import Op
 from ..primitives import elementwise as primitive
 from ..primitives import numbers
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, filled
 from .common import cast_to, convert, promote, promote_float, scalar, to_float
 
 
@@ -25,27 +27,87 @@ def _numbers(*values: Any) -> list[Tensor]:
     return [cast_to(v, dtypes.INT32) for v in values] if values[0].dtype == dtypes.BOOL else values
 
 
-def add(x1: Any, x2: Any) -> Tensor:
-    """x1 + x2, element by element."""
-    return primitive.add(*_numbers(x1, x2))
+def _number(value: Any) -> Tensor:
+    return _numbers(value)[0]
 
 
-def subtract(x1: Any, x2: Any) -> Tensor:
-    """x1 - x2, element by element."""
-    return primitive.subtract(*_numbers(x1, x2))
+def _bool(value: Any) -> Tensor:
+    return cast_to(convert(value), dtypes.BOOL)
 
 
-def multiply(x1: Any, x2: Any) -> Tensor:
-    """x1 * x2, element by element."""
-    return primitive.multiply(*_numbers(x1, x2))
+def _bools(*values: Any) -> list[Tensor]:
+    return [_bool(value) for value in values]
 
 
-def divide(x1: Any, x2: Any) -> Tensor:
-    """x1 / x2 as floats, element by element."""
-    return primitive.divide(*promote_float(x1, x2))
+def _unary(op: Op, description: str, prepare: Callable = to_float, name: str = "") -> Callable:
+    """A function of x that applies ``op`` to what ``prepare`` makes of it."""
+
+    def function(x: Any) -> Tensor:
+        return op(prepare(x))
+
+    function.__name__ = function.__qualname__ = name or op.name
+    function.__doc__ = description
+    return function
 
 
-true_divide = divide
+def _binary(op: Op, description: str, prepare: Callable = promote, name: str = "") -> Callable:
+    """A function of x1 and x2 that applies ``op`` to what ``prepare`` makes of both."""
+
+    def function(x1: Any, x2: Any) -> Tensor:
+        return op(*prepare(x1, x2))
+
+    function.__name__ = function.__qualname__ = name or op.name
+    function.__doc__ = description
+    return function
+
+
+add = _binary(primitive.add, "x1 + x2, element by element.", _numbers)
+subtract = _binary(primitive.subtract, "x1 - x2, element by element.", _numbers)
+multiply = _binary(primitive.multiply, "x1 * x2, element by element.", _numbers)
+divide = true_divide = _binary(primitive.divide, "x1 / x2 as floats, element by element.", promote_float)
+floor_divide = _binary(primitive.floor_divide, "x1 / x2 rounded towards minus infinity.", _numbers)
+mod = remainder = _binary(primitive.mod, "Remainder of floor_divide; it has the sign of x2.", _numbers)
+maximum = _binary(primitive.maximum, "The larger of x1 and x2; NaN if either is.")
+minimum = _binary(primitive.minimum, "The smaller of x1 and x2; NaN if either is.")
+arctan2 = _binary(primitive.arctan2, "Angle of the point (x2, x1), in (-π, π].", promote_float)
+nextafter = _binary(numbers.nextafter, "The next float after x1 towards x2.", promote_float)
+
+equal = _binary(primitive.equal, "x1 == x2, element by element, as bool.")
+not_equal = _binary(primitive.not_equal, "x1 != x2, element by element, as bool.")
+less = _binary(primitive.less, "x1 < x2, element by element, as bool.")
+less_equal = _binary(primitive.less_equal, "x1 <= x2, element by element, as bool.")
+greater = _binary(primitive.greater, "x1 > x2, element by element, as bool.")
+greater_equal = _binary(primitive.greater_equal, "x1 >= x2, element by element, as bool.")
+
+logical_and = _binary(primitive.bitwise_and, "True where both are.", _bools, name="logical_and")
+logical_or = _binary(primitive.bitwise_or, "True where either is.", _bools, name="logical_or")
+logical_xor = _binary(primitive.bitwise_xor, "True where exactly one is.", _bools, name="logical_xor")
+logical_not = _unary(primitive.bitwise_not, "True where x is False or 0.", _bool, name="logical_not")
+
+negative = _unary(primitive.negative, "-x", _number)
+sign = _unary(primitive.sign, "-1, 0 or 1.", _number)
+fabs = _unary(primitive.absolute, "|x| as a float", name="fabs")
+exp = _unary(primitive.exp, "e to the power x.")
+expm1 = _unary(primitive.expm1, "exp(x) - 1, exact for small x.")
+log = _unary(primitive.log, "Natural logarithm.")
+log1p = _unary(primitive.log1p, "log(1 + x), exact for small x.")
+sqrt = _unary(primitive.sqrt, "Square root.")
+rsqrt = _unary(primitive.rsqrt, "1 / sqrt(x).")
+sin = _unary(primitive.sin, "Sine of an angle in radians.")
+cos = _unary(primitive.cos, "Cosine of an angle in radians.")
+tan = _unary(primitive.tan, "Tangent of an angle in radians.")
+arcsin = _unary(primitive.arcsin, "Inverse sine, in radians.")
+arccos = _unary(primitive.arccos, "Inverse cosine, in radians.")
+arctan = _unary(primitive.arctan, "Inverse tangent, in radians.")
+sinh = _unary(primitive.sinh, "Hyperbolic sine.")
+cosh = _unary(primitive.cosh, "Hyperbolic cosine.")
+tanh = _unary(primitive.tanh, "Hyperbolic tangent.")
+arcsinh = _unary(primitive.arcsinh, "Inverse hyperbolic sine.")
+arccosh = _unary(primitive.arccosh, "Inverse hyperbolic cosine.")
+arctanh = _unary(primitive.arctanh, "Inverse hyperbolic tangent.")
+erf = _unary(primitive.erf, "Error function.")
+floor = _unary(primitive.floor, "The largest whole number not above x.")
+ceil = _unary(primitive.ceil, "The smallest whole number not below x.")
 
 
 def divide_no_nan(x1: Any, x2: Any) -> Tensor:
@@ -55,24 +117,11 @@ def divide_no_nan(x1: Any, x2: Any) -> Tensor:
     return primitive.where(zero, scalar(0, x1), primitive.divide(x1, primitive.where(zero, scalar(1, x2), x2)))
 
 
-def floor_divide(x1: Any, x2: Any) -> Tensor:
-    """x1 / x2 rounded towards minus infinity."""
-    return primitive.floor_divide(*_numbers(x1, x2))
-
-
-def mod(x1: Any, x2: Any) -> Tensor:
-    """Remainder of floor_divide; it has the sign of x2."""
-    return primitive.mod(*_numbers(x1, x2))
-
-
 def fmod(x1: Any, x2: Any) -> Tensor:
     """Remainder of the division rounded towards 0; it has the sign of x1."""
     x1, x2 = _numbers(x1, x2)
-    return primitive.where(
-        primitive.less(x1, scalar(0, x1)),
-        primitive.negative(primitive.mod(absolute(x1), absolute(x2))),
-        primitive.mod(absolute(x1), absolute(x2)),
-    )
+    rest = primitive.mod(absolute(x1), absolute(x2))
+    return primitive.where(primitive.less(x1, scalar(0, x1)), primitive.negative(rest), rest)
 
 
 def gcd(x1: Any, x2: Any) -> Tensor:
@@ -94,9 +143,6 @@ def _integers(name: str, *values: Any) -> list[Tensor]:
     return values
 
 
-remainder = mod
-
-
 def power(x1: Any, x2: Any) -> Tensor:
     """x1 to the power x2."""
     base, exponent = _numbers(x1, x2)
@@ -107,28 +153,13 @@ def power(x1: Any, x2: Any) -> Tensor:
     return primitive.power(base, exponent)
 
 
-def negative(x: Any) -> Tensor:
-    """-x"""
-    return primitive.negative(_numbers(x)[0])
-
-
 def absolute(x: Any) -> Tensor:
     """|x|"""
     x = convert(x)
     return x if x.dtype.kind in "bu" else primitive.absolute(x)
 
 
-def fabs(x: Any) -> Tensor:
-    """|x| as a float"""
-    return primitive.absolute(to_float(x))
-
-
 abs = absolute
-
-
-def sign(x: Any) -> Tensor:
-    """-1, 0 or 1."""
-    return primitive.sign(_numbers(x)[0])
 
 
 def signbit(x: Any) -> Tensor:
@@ -144,18 +175,9 @@ def signbit(x: Any) -> Tensor:
 def heaviside(x1: Any, x2: Any) -> Tensor:
     """0 where x1 is negative, 1 where positive, x2 where 0."""
     x1, x2 = promote_float(x1, x2)
-    step = where(primitive.greater(x1, scalar(0, x1)), scalar(1, x1), x1 * 0)  # NaN stays
-    return where(primitive.equal(x1, scalar(0, x1)), x2, where(isinf(x1), primitive.greater(x1, scalar(0, x1)), step))
-
-
-def maximum(x1: Any, x2: Any) -> Tensor:
-    """The larger of x1 and x2; NaN if either is."""
-    return primitive.maximum(*promote(x1, x2))
-
-
-def minimum(x1: Any, x2: Any) -> Tensor:
-    """The smaller of x1 and x2; NaN if either is."""
-    return primitive.minimum(*promote(x1, x2))
+    positive = primitive.greater(x1, scalar(0, x1))
+    step = where(positive, scalar(1, x1), x1 * 0)  # NaN stays
+    return where(primitive.equal(x1, scalar(0, x1)), x2, where(isinf(x1), positive, step))
 
 
 def fmax(x1: Any, x2: Any) -> Tensor:
@@ -180,7 +202,7 @@ def clip(x: Any, x_min: Any, x_max: Any) -> Tensor:
 
 def square(x: Any) -> Tensor:
     """x²"""
-    x = _numbers(x)[0]
+    x = _number(x)
     return primitive.multiply(x, x)
 
 
@@ -206,45 +228,6 @@ def trunc(x: Any) -> Tensor:
     if not dtypes.is_floating(x.dtype):
         return x
     return primitive.where(primitive.less(x, scalar(0, x)), primitive.ceil(x), primitive.floor(x))
-
-
-def _float_function(name: str, description: str) -> Any:
-    op = getattr(primitive, name)
-
-    def function(x: Any) -> Tensor:
-        return op(to_float(x))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = description
-    return function
-
-
-exp = _float_function("exp", "e to the power x.")
-expm1 = _float_function("expm1", "exp(x) - 1, exact for small x.")
-log = _float_function("log", "Natural logarithm.")
-log1p = _float_function("log1p", "log(1 + x), exact for small x.")
-sqrt = _float_function("sqrt", "Square root.")
-rsqrt = _float_function("rsqrt", "1 / sqrt(x).")
-sin = _float_function("sin", "Sine of an angle in radians.")
-cos = _float_function("cos", "Cosine of an angle in radians.")
-tan = _float_function("tan", "Tangent of an angle in radians.")
-arcsin = _float_function("arcsin", "Inverse sine, in radians.")
-arccos = _float_function("arccos", "Inverse cosine, in radians.")
-arctan = _float_function("arctan", "Inverse tangent, in radians.")
-sinh = _float_function("sinh", "Hyperbolic sine.")
-cosh = _float_function("cosh", "Hyperbolic cosine.")
-tanh = _float_function("tanh", "Hyperbolic tangent.")
-arcsinh = _float_function("arcsinh", "Inverse hyperbolic sine.")
-arccosh = _float_function("arccosh", "Inverse hyperbolic cosine.")
-arctanh = _float_function("arctanh", "Inverse hyperbolic tangent.")
-erf = _float_function("erf", "Error function.")
-floor = _float_function("floor", "The largest whole number not above x.")
-ceil = _float_function("ceil", "The smallest whole number not below x.")
-
-
-def arctan2(x1: Any, x2: Any) -> Tensor:
-    """Angle of the point (x2, x1), in (-π, π]."""
-    return primitive.arctan2(*promote_float(x1, x2))
 
 
 def log2(x: Any) -> Tensor:
@@ -341,46 +324,13 @@ def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
 
 
 _ERFINV_CENTRAL = (
-    2.81022636e-08,
-    3.43273939e-07,
-    -3.5233877e-06,
-    -4.39150654e-06,
-    0.00021858087,
-    -0.00125372503,
-    -0.00417768164,
-    0.246640727,
-    1.50140941,
-)
+    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
+    -0.00125372503, -0.00417768164, 0.246640727, 1.50140941,
+)  # fmt: skip
 _ERFINV_TAIL = (
-    -0.000200214257,
-    0.000100950558,
-    0.00134934322,
-    -0.00367342844,
-    0.00573950773,
-    -0.0076224613,
-    0.00943887047,
-    1.00167406,
-    2.83297682,
-)
-
-
-def _comparison(name: str, sign: str) -> Any:
-    op = getattr(primitive, name)
-
-    def function(x1: Any, x2: Any) -> Tensor:
-        return op(*promote(x1, x2))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"x1 {sign} x2, element by element, as bool."
-    return function
-
-
-equal = _comparison("equal", "==")
-not_equal = _comparison("not_equal", "!=")
-less = _comparison("less", "<")
-less_equal = _comparison("less_equal", "<=")
-greater = _comparison("greater", ">")
-greater_equal = _comparison("greater_equal", ">=")
+    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
+    -0.0076224613, 0.00943887047, 1.00167406, 2.83297682,
+)  # fmt: skip
 
 
 def isnan(x: Any) -> Tensor:
@@ -411,7 +361,7 @@ def isneginf(x: Any) -> Tensor:
 
 
 def _nowhere(x: Tensor) -> Tensor:
-    return wrap(np.broadcast_to(np.zeros((), bool), x.shape))
+    return filled(False, x.shape, bool)
 
 
 def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
@@ -424,32 +374,7 @@ def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan:
 
 def isreal(x: Any) -> Tensor:
     """True everywhere: tensors are real."""
-    x = convert(x)
-    return wrap(np.broadcast_to(np.ones((), bool), x.shape))
-
-
-def _bools(*values: Any) -> list[Tensor]:
-    return [cast(value, "bool") for value in values]
-
-
-def logical_and(x1: Any, x2: Any) -> Tensor:
-    """True where both are."""
-    return primitive.bitwise_and(*_bools(x1, x2))
-
-
-def logical_or(x1: Any, x2: Any) -> Tensor:
-    """True where either is."""
-    return primitive.bitwise_or(*_bools(x1, x2))
-
-
-def logical_xor(x1: Any, x2: Any) -> Tensor:
-    """True where exactly one is."""
-    return primitive.bitwise_xor(*_bools(x1, x2))
-
-
-def logical_not(x: Any) -> Tensor:
-    """True where x is False or 0."""
-    return primitive.bitwise_not(*_bools(x))
+    return filled(True, convert(x).shape, bool)
 
 
 def bitwise_and(x: Any, y: Any) -> Tensor:
@@ -477,12 +402,12 @@ bitwise_invert = bitwise_not
 
 def left_shift(x: Any, y: Any) -> Tensor:
     """x << y of integers."""
-    return primitive.left_shift(*promote(x, y))
+    return primitive.left_shift(*_numbers(x, y))
 
 
 def right_shift(x: Any, y: Any) -> Tensor:
     """x >> y of integers."""
-    return primitive.right_shift(*promote(x, y))
+    return primitive.right_shift(*_numbers(x, y))
 
 
 bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
@@ -494,7 +419,7 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
         from .indexing import nonzero
 
         return nonzero(condition)
-    return primitive.where(cast(condition, "bool"), *promote(x1, x2))
+    return primitive.where(_bool(condition), *promote(x1, x2))
 
 
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
@@ -516,15 +441,10 @@ def real(x: Any) -> Tensor:
 def imag(x: Any) -> Tensor:
     """0: tensors are real."""
     x = convert(x)
-    return wrap(np.broadcast_to(np.zeros((), x.dtype), x.shape))
+    return filled(0, x.shape, x.dtype)
 
 
-def conjugate(x: Any) -> Tensor:
-    """x: tensors are real."""
-    return convert(x)
-
-
-conj = conjugate
+conjugate = conj = real
 
 
 def angle(x: Any) -> Tensor:
@@ -553,12 +473,8 @@ def sinc(x: Any) -> Tensor:
 
 def hypot(x1: Any, x2: Any) -> Tensor:
     """sqrt(x1² + x2²)"""
+    x1, x2 = promote_float(x1, x2)
     return sqrt(add(square(x1), square(x2)))
-
-
-def nextafter(x1: Any, x2: Any) -> Tensor:
-    """The next float after x1 towards x2."""
-    return numbers.nextafter(*promote_float(x1, x2))
 
 
 def view(x: Any, dtype: Any = None) -> Tensor:

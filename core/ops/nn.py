@@ -14,13 +14,12 @@ from ..gradients import custom_gradient, with_gradient
 from ..primitives import attention, convolution, elementwise, pooling
 from ..tensor import Tensor, wrap
 from . import math, reductions
-from .common import axes_of, axis_of, cast_to, convert, pair, promote, promote_float, scalar, to_float
+from .common import along_axis, axes_of, axis_of, cast_to, convert, pair, promote, promote_float, scalar, to_float
 from .indexing import take_along_axis
 from .linear import einsum
 from .shape import broadcast_to, expand_dims, moveaxis, pad, rearrange, reshape, split, squeeze, stack, transpose
 
-# Activations
-# -------------------------------------------------------------------------------------------------------
+# -- activations -----------------------------------------------------------------------------------------------------
 
 
 def relu(x: Any) -> Tensor:
@@ -209,8 +208,7 @@ def sparsemax(x: Any, axis: int = -1) -> Tensor:
     return moveaxis(math.maximum(x - edge, 0), -1, axis)
 
 
-# Convolution and pooling
-# -----------------------------------------------------------------------------------------
+# -- convolution and pooling -----------------------------------------------------------------------------------------
 
 
 def _channels_last(data_format: str | None, name: str) -> None:
@@ -221,9 +219,7 @@ def _channels_last(data_format: str | None, name: str) -> None:
 def _resolve_padding(
     padding: Any, spatial: tuple, kernel: tuple, strides: tuple, dilation: tuple
 ) -> tuple[tuple[int, int], ...]:
-    """(low, high) per spatial axis for "valid", "same" (output ceil(n / stride)), "causal", or explicit
-    pairs.
-    """
+    """(low, high) per spatial axis for "valid", "same" (output ceil(n / stride)), "causal", or explicit pairs."""
     if not isinstance(padding, str):
         return tuple((int(a), int(b)) for a, b in padding)
     name = padding.lower()
@@ -233,11 +229,9 @@ def _resolve_padding(
         return tuple(((k - 1) * d, 0) for k, d in zip(kernel, dilation, strict=True))
     if name != "same":
         raise ValueError(f"padding is 'valid', 'same', 'causal' or (low, high) pairs; received {padding!r}.")
-    pairs = []
-    for extent, k, s, d in zip(spatial, kernel, strides, dilation, strict=True):
-        total = max((-(-extent // s) - 1) * s + (k - 1) * d + 1 - extent, 0)
-        pairs.append((total // 2, total - total // 2))
-    return tuple(pairs)
+    geometry = zip(spatial, kernel, strides, dilation, strict=True)
+    totals = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in geometry]
+    return tuple((total // 2, total - total // 2) for total in totals)
 
 
 def conv(
@@ -258,15 +252,13 @@ def conv(
     rank = w.ndim - 2
     if x.ndim != rank + 2:
         raise ShapeError(
-            f"conv: expected input (N, *spatial, C) with {rank} spatial axes for a kernel of shape "
-            f"{w.shape}; received "
+            f"conv: expected input (N, *spatial, C) with {rank} spatial axes for a kernel of shape {w.shape}; received "
             f"shape {x.shape}."
         )
     strides, dilation = pair(strides, rank, "strides"), pair(dilation_rate, rank, "dilation_rate")
     if w.shape[-2] == 0 or x.shape[-1] % w.shape[-2]:
         raise ShapeError(
-            f"conv: the input has {x.shape[-1]} channels (shape {x.shape}), which the kernel's "
-            f"{w.shape[-2]} (shape "
+            f"conv: the input has {x.shape[-1]} channels (shape {x.shape}), which the kernel's {w.shape[-2]} (shape "
             f"{w.shape}) do not divide."
         )
     pads = _resolve_padding(padding, x.shape[1:-1], w.shape[:-2], strides, dilation)
@@ -313,19 +305,16 @@ def conv_transpose(
     data_format: str | None = None,
     dilation_rate: Any = 1,
 ) -> Tensor:
-    """Transposed convolution (the gradient of conv by its input): (N, *spatial, C), (*kernel, K, C) -> (N,
-    *output, K).
+    """Transposed convolution (the gradient of conv by its input): (N, *spatial, C), (*kernel, K, C) -> (N, *output, K).
 
-    Output extents: "valid" (n - 1)·stride + span (at least the stride), "same" n·stride, or set by
-    output_padding.
+    Output extents: "valid" (n - 1)·stride + span (at least the stride), "same" n·stride, or set by output_padding.
     """
     _channels_last(data_format, "conv_transpose")
     x, w = promote(inputs, kernel)
     rank = w.ndim - 2
     if x.ndim != rank + 2 or x.shape[-1] != w.shape[-1]:
         raise ShapeError(
-            f"conv_transpose: expected input (N, *spatial, {w.shape[-1]}) with {rank} spatial axes for a "
-            f"kernel "
+            f"conv_transpose: expected input (N, *spatial, {w.shape[-1]}) with {rank} spatial axes for a kernel "
             f"(*kernel, out, in) of shape {w.shape}; received shape {x.shape}."
         )
     strides, dilation = pair(strides, rank, "strides"), pair(dilation_rate, rank, "dilation_rate")
@@ -342,15 +331,9 @@ def conv_transpose(
         high = (n - 1) * s + span - low - extent
         spatial.append(extent)
         pads.append((low, max(high, 0)))
-    return convolution.conv_input_gradient(
-        x,
-        w,
-        shape=(x.shape[0], *spatial, w.shape[-2]),
-        strides=strides,
-        padding=tuple(pads),
-        dilation=dilation,
-        groups=1,
-    )
+    shape = (x.shape[0], *spatial, w.shape[-2])
+    geometry = {"strides": strides, "padding": tuple(pads), "dilation": dilation, "groups": 1}
+    return convolution.conv_input_gradient(x, w, shape=shape, **geometry)
 
 
 def _pool_geometry(x: Tensor, pool_size: Any, strides: Any, padding: Any) -> dict:
@@ -399,17 +382,15 @@ def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = N
 def _adaptive(x: Tensor, output_size: Any, reduce: Any) -> Tensor:
     for axis, count in enumerate(pair(output_size, x.ndim - 2, "output_size"), 1):
         extent = x.shape[axis]
-        lead = (slice(None),) * axis
         if extent % count == 0:
             x = reduce(reshape(x, (*x.shape[:axis], count, extent // count, *x.shape[axis + 1 :])), axis + 1)
             continue
         edges = [(i * extent // count, -(-(i + 1) * extent // count)) for i in range(count)]
-        x = stack([reduce(x[(*lead, slice(a, b))], axis) for a, b in edges], axis)
+        x = stack([reduce(x[(*[slice(None)] * axis, slice(a, b))], axis) for a, b in edges], axis)
     return x
 
 
-# Normalisation and attention
-# -----------------------------------------------------------------------------------------
+# -- normalisation and attention -------------------------------------------------------------------------------------
 
 
 def batch_normalization(
@@ -417,14 +398,16 @@ def batch_normalization(
 ) -> Tensor:
     """(x - mean) / sqrt(variance + epsilon) · scale + offset along one axis."""
     x = to_float(x)
-    along = [1] * x.ndim
     axis = axis_of(axis, x.ndim, "batch_normalization")
-    along[axis] = x.shape[axis]
-    factor = math.rsqrt(reshape(cast_to(convert(variance), x.dtype), along) + epsilon)
+
+    def along(value: Any) -> Tensor:
+        return along_axis(cast_to(convert(value), x.dtype), axis, x.ndim)
+
+    factor = math.rsqrt(along(variance) + epsilon)
     if scale is not None:
-        factor = factor * reshape(cast_to(convert(scale), x.dtype), along)
-    y = (x - reshape(cast_to(convert(mean), x.dtype), along)) * factor
-    return y if offset is None else y + reshape(cast_to(convert(offset), x.dtype), along)
+        factor = factor * along(scale)
+    y = (x - along(mean)) * factor
+    return y if offset is None else y + along(offset)
 
 
 def standardize(
@@ -519,8 +502,7 @@ def dot_product_attention(
     q, k, v = promote_float(query, key, value)
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4 or q.shape[2] % k.shape[2]:
         raise ShapeError(
-            f"dot_product_attention: expected (B, T, heads, d) and (B, S, heads_kv, d); received {q.shape}, "
-            f"{k.shape}, "
+            f"dot_product_attention: expected (B, T, heads, d) and (B, S, heads_kv, d); received {q.shape}, {k.shape}, "
             f"{v.shape}."
         )
     scale = float(1 / np.sqrt(q.shape[-1]) if scale is None else scale)
@@ -534,13 +516,11 @@ def dot_product_attention(
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
     """As one op, in single precision at least."""
-    masks = []
+    inputs = [cast_to(x, FLOAT32) if x.dtype in HALVES else x for x in (q, k, v)]
     if mask is not None:
         shape = (1,) * (4 - mask.ndim) + mask.shape
-        masks.append(broadcast_to(reshape(mask, shape), (*shape[:3], k.shape[1])))
-    wide = FLOAT32 if q.dtype in HALVES else q.dtype
-    y = attention.attention(*(cast_to(x, wide) for x in (q, k, v)), *masks, causal=bool(causal), scale=scale)
-    return cast_to(y, q.dtype)
+        inputs.append(broadcast_to(reshape(mask, shape), (*shape[:3], k.shape[1])))
+    return cast_to(attention.attention(*inputs, causal=bool(causal), scale=scale), q.dtype)
 
 
 def _attention_in_steps(
@@ -572,8 +552,7 @@ def _attention_in_steps(
     return einsum("bhts,bshd->bthd", softmax(scores), v)
 
 
-# Losses on tensors
-# ---------------------------------------------------------------------------------------------------
+# -- losses on tensors -----------------------------------------------------------------------------------------------
 
 
 def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Tensor:
@@ -581,8 +560,7 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     target, output = promote_float(target, output)
     if target.shape != output.shape:
         raise ShapeError(
-            f"categorical_crossentropy: target {target.shape} and output {output.shape} differ. Integer "
-            f"labels go with "
+            f"categorical_crossentropy: target {target.shape} and output {output.shape} differ. Integer labels go with "
             "sparse_categorical_crossentropy."
         )
     if from_logits:
@@ -601,9 +579,8 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     expected = tuple(n for i, n in enumerate(output.shape) if i != axis_of(axis, output.ndim, "crossentropy"))
     if target.shape != expected:
         raise ShapeError(
-            f"sparse_categorical_crossentropy: labels have shape {target.shape}, output {output.shape}; "
-            f"expected labels "
-            f"of shape {expected}. One-hot labels go with categorical_crossentropy."
+            f"sparse_categorical_crossentropy: labels have shape {target.shape}, output {output.shape}; expected "
+            f"labels of shape {expected}. One-hot labels go with categorical_crossentropy."
         )
     classes = output.shape[axis]
     if target._array is not None and target.size and not 0 <= target._array.min() <= target._array.max() < classes:
@@ -613,9 +590,8 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
         )
     # The class is picked by comparison rather than by indexing, so that the gradient needs no scatter: all is one
     # pass over the rows, forward and backward.
-    along = [1] * output.ndim
-    along[axis] = classes
-    hot = math.equal(reshape(np.arange(classes, dtype=np.int32), along), expand_dims(target, axis))
+    numbers = along_axis(np.arange(classes, dtype=np.int32), axis, output.ndim)
+    hot = math.equal(numbers, expand_dims(target, axis))
 
     def picked(values: Tensor) -> Tensor:
         return reductions.sum(elementwise.where(hot, values, scalar(0, values)), axis)
@@ -633,11 +609,8 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
     if target.shape != output.shape:
         raise ShapeError(f"binary_crossentropy: target {target.shape} and output {output.shape} differ.")
     if from_logits:
-        return (
-            math.maximum(output, 0)
-            - output * target
-            + elementwise.log1p(elementwise.exp(math.negative(math.absolute(output))))
-        )
+        rest = elementwise.log1p(elementwise.exp(math.negative(math.absolute(output))))
+        return math.maximum(output, 0) - output * target + rest
     output = math.clip(output, config.epsilon(), 1 - config.epsilon())
     return math.negative(target * math.log(output) + (1 - target) * math.log(1 - output))
 
@@ -651,8 +624,7 @@ def polar(abs_: Any, angle: Any) -> tuple[Tensor, Tensor]:
 def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """Sliding windows of (N, C, H, W), channels first, as columns: (N, C · kernel elements, positions)."""
     x = convert(x)
-    kernel, dilation = pair(kernel_size, 2, "kernel_size"), pair(dilation, 2, "dilation")
-    padding, stride = pair(padding, 2, "padding"), pair(stride, 2, "stride")
+    kernel, dilation, padding, stride = _pairs(kernel_size, dilation, padding, stride)
     x = pad(transpose(x, (0, 2, 3, 1)), ((0, 0), *((p, p) for p in padding), (0, 0)))
     spatial = _positions(x.shape[1:-1], kernel, stride, dilation)
     parts = [x[window] for _, window in convolution.windows(kernel, spatial, stride, dilation)]
@@ -661,13 +633,10 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
 
 
 def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
-    """Sums of overlapping windows, the transpose of unfold: (N, C · kernel elements, positions) -> (N, C,
-    H, W).
-    """
+    """Sums of overlapping windows, the transpose of unfold: (N, C · kernel elements, positions) -> (N, C, H, W)."""
     x = convert(x)
-    size, kernel = pair(output_size, 2, "output_size"), pair(kernel_size, 2, "kernel_size")
-    dilation, stride = pair(dilation, 2, "dilation"), pair(stride, 2, "stride")
-    padding = pair(padding, 2, "padding")
+    size = pair(output_size, 2, "output_size")
+    kernel, dilation, padding, stride = _pairs(kernel_size, dilation, padding, stride)
     spatial = _positions(tuple(n + 2 * p for n, p in zip(size, padding, strict=True)), kernel, stride, dilation)
     rows = x.shape[1]
     channels = rows // (kernel[0] * kernel[1])
@@ -685,11 +654,13 @@ def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding:
     return transpose(folded, (0, 3, 1, 2))
 
 
+def _pairs(*sizes: Any) -> list[tuple[int, int]]:
+    names = ("kernel_size", "dilation", "padding", "stride")
+    return [pair(size, 2, name) for size, name in zip(sizes, names, strict=True)]
+
+
 def _positions(spatial: tuple, kernel: tuple, stride: tuple, dilation: tuple) -> tuple[int, ...]:
-    return tuple(
-        convolution.output_extent(n, k, s, (0, 0), d)
-        for n, k, s, d in zip(spatial, kernel, stride, dilation, strict=True)
-    )
+    return tuple(map(convolution.output_extent, spatial, kernel, stride, ((0, 0), (0, 0)), dilation))
 
 
 def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from ..primitives import elementwise, reduction
 from ..primitives.indexing import argsort as _argsort
 from ..tensor import Tensor
 from . import math
-from .common import axes_of, axis_of, cast_to, convert, scalar, to_float
+from .common import along_axis, axes_of, axis_of, cast_to, convert, scalar, slice_axis, to_float
+from .indexing import take_along_axis
 from .shape import broadcast_to, expand_dims, moveaxis, ravel, reshape
 
 Axis = int | Sequence[int] | None
@@ -52,14 +53,7 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False, initial: Any = None) 
     return result if initial is None else math.minimum(result, initial)
 
 
-def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Maximum over axes; see max."""
-    return max(x, axis, keepdims)
-
-
-def amin(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Minimum over axes; see min."""
-    return min(x, axis, keepdims)
+amax, amin = max, min
 
 
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -97,9 +91,7 @@ def average(x: Any, axis: Axis = None, weights: Any = None) -> Tensor:
     if weights.shape != x.shape:
         if weights.ndim != 1 or not isinstance(axis, int):
             raise ShapeError(f"average: weights of shape {weights.shape} do not fit {x.shape} along axis {axis}.")
-        along = [1] * x.ndim
-        along[axis_of(axis, x.ndim, "average")] = weights.size
-        weights = reshape(weights, along)
+        weights = along_axis(weights, axis_of(axis, x.ndim, "average"), x.ndim)
     return sum(x * weights, axis) / sum(broadcast_to(weights, x.shape), axis)
 
 
@@ -174,16 +166,13 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
     x = convert(a)
     axis = axis_of(axis, x.ndim, "diff")
     for _ in range(n):
-        ahead = x[(slice(None),) * axis + (slice(1, None),)]
-        behind = x[(slice(None),) * axis + (slice(None, -1),)]
+        ahead, behind = slice_axis(x, axis, 1, None), slice_axis(x, axis, None, -1)
         x = math.not_equal(ahead, behind) if x.dtype == dtypes.BOOL else ahead - behind
     return x
 
 
 def quantile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """Quantiles q (in [0, 1]) over axes; between neighbours: "linear", "lower", "higher", "nearest",
-    "midpoint".
-    """
+    """Quantiles q (in [0, 1]) over axes; between neighbours: "linear", "lower", "higher", "nearest", "midpoint"."""
     return _quantile(to_float(x), q, axis, method, keepdims, skip_nan=False)
 
 
@@ -193,8 +182,6 @@ def nanquantile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepd
 
 
 def _quantile(x: Tensor, q: Any, axis: Axis, method: str, keepdims: bool, skip_nan: bool) -> Tensor:
-    from .indexing import take_along_axis
-
     if method not in ("linear", "lower", "higher", "nearest", "midpoint"):
         raise ValueError(
             f"quantile: method is 'linear', 'lower', 'higher', 'nearest' or 'midpoint'; received {method!r}."
@@ -248,35 +235,39 @@ def nanmedian(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return nanquantile(x, 0.5, axis, "linear", keepdims)
 
 
-def _filled(x: Any, value: float) -> tuple[Tensor, Tensor]:
-    """x with ``value`` in the place of NaN, and where it was."""
+def _filled(x: Any, value: float) -> Tensor:
+    """x with ``value`` in the place of NaN."""
     x = convert(x)
-    nowhere = math.isnan(x)
-    return (math.where(nowhere, scalar(value, x), x) if dtypes.is_floating(x.dtype) else x), nowhere
+    return math.where(math.isnan(x), scalar(value, x), x) if dtypes.is_floating(x.dtype) else x
+
+
+def _without_nan(function: Callable, neutral: float, empty: float, x: Any, axis: Axis, keepdims: bool) -> Tensor:
+    """``function`` of the elements that are not NaN, ``empty`` where all are."""
+    x = convert(x)
+    result = function(_filled(x, neutral), axis, keepdims)
+    if not dtypes.is_floating(x.dtype):
+        return result
+    return math.where(all(math.isnan(x), axis, keepdims), empty, result)
 
 
 def nansum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum over axes of the elements that are not NaN."""
-    return sum(_filled(x, 0)[0], axis, keepdims)
+    return sum(_filled(x, 0), axis, keepdims)
 
 
 def nanprod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Product over axes of the elements that are not NaN."""
-    return prod(_filled(x, 1)[0], axis, keepdims)
+    return prod(_filled(x, 1), axis, keepdims)
 
 
 def nanmax(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Maximum over axes of the elements that are not NaN; NaN where all are."""
-    filled, nowhere = _filled(x, -np.inf)
-    result = max(filled, axis, keepdims)
-    return math.where(all(nowhere, axis, keepdims), np.nan, result) if dtypes.is_floating(result.dtype) else result
+    return _without_nan(max, -np.inf, np.nan, x, axis, keepdims)
 
 
 def nanmin(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Minimum over axes of the elements that are not NaN; NaN where all are."""
-    filled, nowhere = _filled(x, np.inf)
-    result = min(filled, axis, keepdims)
-    return math.where(all(nowhere, axis, keepdims), np.nan, result) if dtypes.is_floating(result.dtype) else result
+    return _without_nan(min, np.inf, np.nan, x, axis, keepdims)
 
 
 def nanmean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -298,24 +289,22 @@ def nanstd(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def nanargmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Position of the maximum of the elements that are not NaN; -1 where all are."""
-    filled, nowhere = _filled(x, -np.inf)
-    return math.where(all(nowhere, axis, keepdims), -1, argmax(filled, axis, keepdims))
+    return _without_nan(argmax, -np.inf, -1, x, axis, keepdims)
 
 
 def nanargmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Position of the minimum of the elements that are not NaN; -1 where all are."""
-    filled, nowhere = _filled(x, np.inf)
-    return math.where(all(nowhere, axis, keepdims), -1, argmin(filled, axis, keepdims))
+    return _without_nan(argmin, np.inf, -1, x, axis, keepdims)
 
 
 def nancumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
     """Running sum along an axis in which NaN counts as 0."""
-    return cumsum(_filled(x, 0)[0], axis, dtype)
+    return cumsum(_filled(x, 0), axis, dtype)
 
 
 def nancumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
     """Running product along an axis in which NaN counts as 1."""
-    return cumprod(_filled(x, 1)[0], axis, dtype)
+    return cumprod(_filled(x, 1), axis, dtype)
 
 
 def ptp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -338,9 +327,7 @@ def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Tensor:
 
 
 def argpartition(x: Any, kth: int, axis: int = -1) -> Tensor:
-    """Positions that put the kth smallest element in its place, smaller ones before it (here: that sort
-    it).
-    """
+    """Positions that put the kth smallest element in its place, smaller ones before it (here: that sort it)."""
     return argsort(x, axis)
 
 
@@ -354,8 +341,6 @@ def argsort(x: Any, axis: int | None = -1) -> Tensor:
 
 def sort(x: Any, axis: int | None = -1) -> Tensor:
     """x in ascending order along an axis."""
-    from .indexing import take_along_axis
-
     x = convert(x)
     if axis is None:
         x, axis = ravel(x), 0
@@ -364,8 +349,6 @@ def sort(x: Any, axis: int | None = -1) -> Tensor:
 
 def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
     """The k largest elements along the last axis, and their positions (int32), in descending order."""
-    from .indexing import take_along_axis
-
     x = convert(x)
     if not x.ndim or not 0 <= k <= x.shape[-1]:
         raise ShapeError(f"top_k: k={k} does not fit the last axis of shape {x.shape}.")
@@ -378,8 +361,6 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
 
     ``targets``: (N,) integers, ``predictions``: (N, classes); ties count in favour. Returns (N,) bool.
     """
-    from .indexing import take_along_axis
-
     predictions, targets = convert(predictions), math.cast(targets, "int32")
     own = take_along_axis(predictions, expand_dims(targets, -1), -1)
     higher = sum(math.greater(predictions, own), -1)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import builtins
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import dtypes
 from ..errors import ShapeError
-from ..primitives import elementwise, movement
+from ..primitives import elementwise, indexing, movement
 from ..tensor import Tensor, tensor, wrap
-from .common import axes_of, axis_of, cast_to, convert, pair, promote
+from .common import along_axis, axes_of, axis_of, cast_to, convert, pair, promote, slice_axis
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
@@ -61,14 +62,12 @@ def ones(shape: Any, dtype: Any = None) -> Tensor:
 
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:
     """Zeros of the shape (and dtype) of x."""
-    x = convert(x)
-    return zeros(x.shape, dtype or x.dtype)
+    return full_like(x, 0, dtype)
 
 
 def ones_like(x: Any, dtype: Any = None) -> Tensor:
     """Ones of the shape (and dtype) of x."""
-    x = convert(x)
-    return ones(x.shape, dtype or x.dtype)
+    return full_like(x, 1, dtype)
 
 
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
@@ -90,13 +89,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 
 def linspace(
-    start: Any,
-    stop: Any,
-    num: int = 50,
-    endpoint: bool = True,
-    retstep: bool = False,
-    dtype: Any = None,
-    axis: int = 0,
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
 ) -> Any:
     """``num`` evenly spaced numbers from start to stop (numbers or arrays), along a new axis."""
     values, step = np.linspace(np.asarray(start), np.asarray(stop), num, endpoint, True, axis=axis)
@@ -105,13 +98,7 @@ def linspace(
 
 
 def logspace(
-    start: Any,
-    stop: Any,
-    num: int = 50,
-    endpoint: bool = True,
-    base: float = 10,
-    dtype: Any = None,
-    axis: int = 0,
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: float = 10, dtype: Any = None, axis: int = 0
 ) -> Tensor:
     """``num`` numbers evenly spaced on a logarithmic scale, from base**start to base**stop."""
     values = np.logspace(np.asarray(start), np.asarray(stop), num, endpoint, base, axis=axis)
@@ -124,33 +111,24 @@ def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype
     return wrap(np.asarray(values, dtypes.as_dtype(dtype)))
 
 
-def _window(function: Any, x: Any, *parameters: float) -> Tensor:
-    return wrap(function(int(x), *parameters).astype(dtypes.as_dtype(None)))
+def _window(function: Callable, description: str) -> Callable:
+    def window(x: int) -> Tensor:
+        return wrap(function(int(x)).astype(dtypes.as_dtype(None)))
+
+    window.__name__ = window.__qualname__ = function.__name__
+    window.__doc__ = description
+    return window
 
 
-def bartlett(x: int) -> Tensor:
-    """Triangular window of x points."""
-    return _window(np.bartlett, x)
-
-
-def blackman(x: int) -> Tensor:
-    """Blackman window of x points."""
-    return _window(np.blackman, x)
-
-
-def hamming(x: int) -> Tensor:
-    """Hamming window of x points."""
-    return _window(np.hamming, x)
-
-
-def hanning(x: int) -> Tensor:
-    """Hann window of x points."""
-    return _window(np.hanning, x)
+bartlett = _window(np.bartlett, "Triangular window of x points.")
+blackman = _window(np.blackman, "Blackman window of x points.")
+hamming = _window(np.hamming, "Hamming window of x points.")
+hanning = _window(np.hanning, "Hann window of x points.")
 
 
 def kaiser(x: int, beta: float) -> Tensor:
     """Kaiser window of x points."""
-    return _window(np.kaiser, x, float(beta))
+    return wrap(np.kaiser(int(x), float(beta)).astype(dtypes.as_dtype(None)))
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
@@ -170,12 +148,7 @@ def meshgrid(*x: Any, indexing: str = "xy") -> list[Tensor]:
         raise ValueError(f"meshgrid: indexing is 'xy' or 'ij'; received {indexing!r}.")
     shape = [value.size for value in x]
     order = [1, 0, *range(2, len(x))] if indexing == "xy" and len(x) > 1 else list(range(len(x)))
-    grids = []
-    for i, value in enumerate(x):
-        spread = [1] * len(x)
-        spread[i] = shape[i]
-        grids.append(transpose(broadcast_to(reshape(value, spread), shape), order))
-    return grids
+    return [transpose(broadcast_to(along_axis(v, i, len(x)), shape), order) for i, v in enumerate(x)]
 
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
@@ -220,7 +193,7 @@ def reshape(x: Any, newshape: Any) -> Tensor:
     x = convert(x)
     wanted = _shape(newshape)
     if -1 in wanted:
-        known = int(np.prod([n for n in wanted if n != -1], dtype=np.int64))
+        known = math.prod(n for n in wanted if n != -1)
         if wanted.count(-1) > 1 or known == 0 or x.size % known:
             raise ShapeError(f"reshape: shape {x.shape} with {x.size} elements does not fit {wanted}.")
         wanted = tuple(x.size // known if n == -1 else n for n in wanted)
@@ -344,7 +317,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     edges = [0, *cuts, extent]
     if edges == sorted(edges) and cuts:
         return list(movement.split(x, axis=axis, edges=tuple(cuts)))
-    return [_slice_axis(x, axis, a, b) for a, b in itertools.pairwise(edges)]
+    return [slice_axis(x, axis, a, b) for a, b in itertools.pairwise(edges)]
 
 
 def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
@@ -352,8 +325,7 @@ def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]
     x = convert(x)
     if isinstance(indices_or_sections, (int, np.integer)):
         short, longer = divmod(x.shape[axis], int(indices_or_sections))
-        extents = [short + (i < longer) for i in range(int(indices_or_sections))]
-        indices_or_sections = [int(n) for n in np.cumsum(extents)[:-1]]
+        indices_or_sections = [short * i + builtins.min(i, longer) for i in range(1, int(indices_or_sections))]
     return split(x, indices_or_sections, axis)
 
 
@@ -370,21 +342,6 @@ def hsplit(x: Any, indices_or_sections: Any) -> list[Tensor]:
 def dsplit(x: Any, indices_or_sections: Any) -> list[Tensor]:
     """Cut along the third axis."""
     return split(x, indices_or_sections, 2)
-
-
-def _slice_axis(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
-    start, stop = _within(start, x.shape[axis]), _within(stop, x.shape[axis])
-    return movement.slice_(
-        x,
-        starts=tuple(start if i == axis else 0 for i in range(x.ndim)),
-        stops=tuple(builtins.max(start, stop) if i == axis else n for i, n in enumerate(x.shape)),
-        steps=(1,) * x.ndim,
-    )
-
-
-def _within(position: int, extent: int) -> int:
-    """A position along an axis, counted from the front and within it."""
-    return builtins.min(builtins.max(position + extent, 0) if position < 0 else position, extent)
 
 
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Tensor]:
@@ -422,7 +379,7 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Tensor:
         a = axis_of(a, x.ndim, "roll")
         if x.shape[a]:
             cut = -amount % x.shape[a]
-            x = concatenate([_slice_axis(x, a, cut, x.shape[a]), _slice_axis(x, a, 0, cut)], a)
+            x = concatenate([slice_axis(x, a, cut, x.shape[a]), slice_axis(x, a, 0, cut)], a)
     return x
 
 
@@ -445,9 +402,9 @@ def tile(x: Any, repeats: Any) -> Tensor:
     rank = builtins.max(x.ndim, len(repeats))
     repeats = (1,) * (rank - len(repeats)) + repeats
     extents = (1,) * (rank - x.ndim) + x.shape
-    spread = [n for pair_ in zip((1,) * rank, extents, strict=True) for n in pair_]
-    wide = [n for pair_ in zip(repeats, extents, strict=True) for n in pair_]
-    return reshape(broadcast_to(reshape(x, spread), wide), [r * n for r, n in zip(repeats, extents, strict=True)])
+    pairs = list(zip(repeats, extents, strict=True))
+    spread = reshape(x, [n for _, extent in pairs for n in (1, extent)])
+    return reshape(broadcast_to(spread, [n for both in pairs for n in both]), [r * n for r, n in pairs])
 
 
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
@@ -477,7 +434,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float |
         raise ShapeError(
             f"pad: expected one (before, after) pair per axis of shape {x.shape}, not negative; received {pad_width}."
         )
-    low, high = (tuple(int(n) for n in column) for column in widths.T)
+    low, high = (tuple(column.tolist()) for column in widths.T)
     if mode == "constant":
         value = 0 if constant_values is None else float(constant_values)
         return movement.pad(x, low=low, high=high, interior=(0,) * x.ndim, value=value)
@@ -507,36 +464,29 @@ def slice(inputs: Any, start_indices: Any, shape: Any) -> Tensor:
     from .indexing import take
 
     for axis, extent in enumerate(extents):
-        positions = elementwise.add(
-            cast_to(convert(starts[axis]), dtypes.INT32), wrap(np.arange(extent, dtype=np.int32))
-        )
-        x = take(x, positions, axis)
+        x = take(x, _range_from(starts[axis], extent), axis)
     return x
+
+
+def _range_from(start: Any, extent: int) -> Tensor:
+    return elementwise.add(cast_to(convert(start), dtypes.INT32), wrap(np.arange(extent, dtype=np.int32)))
 
 
 def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Tensor:
     """``inputs`` with the block that starts at ``start_indices`` replaced by ``updates``."""
-    from ..primitives import indexing
-
-    x, updates = convert(inputs), convert(updates)
-    updates = cast_to(updates, x.dtype)
+    x = convert(inputs)
+    updates = cast_to(convert(updates), x.dtype)
     if updates.shape == x.shape:
         return updates
     positions = []
     for axis, extent in enumerate(updates.shape):
-        along = [1] * x.ndim
-        along[axis] = extent
-        index = elementwise.add(
-            cast_to(convert(start_indices[axis]), dtypes.INT32), wrap(np.arange(extent, dtype=np.int32))
-        )
-        positions.append(broadcast_to(reshape(index, along), updates.shape))
+        index = along_axis(_range_from(start_indices[axis], extent), axis, x.ndim)
+        positions.append(broadcast_to(index, updates.shape))
     return indexing.scatter_set(x, updates, *positions)
 
 
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The diagonal of two axes, as the last axis."""
-    from ..primitives import indexing
-
     x = moveaxis(x, (axis1, axis2), (0, 1))
     rows, columns = x.shape[:2]
     count = builtins.max(0, builtins.min(rows + builtins.min(offset, 0), columns - builtins.max(offset, 0)))
@@ -547,8 +497,6 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
 
 def diag(x: Any, k: int = 0) -> Tensor:
     """The k-th diagonal of a matrix, or the matrix with the vector x as its k-th diagonal."""
-    from ..primitives import indexing
-
     x = convert(x)
     if x.ndim == 2:
         return diagonal(x, k)
@@ -592,12 +540,12 @@ def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Tensor:
     extents = dict(axes_lengths)
     for group, extent in zip(groups, x.shape, strict=True):
         unknown = [name for name in group if name not in extents]
-        known = int(np.prod([extents[name] for name in group if name in extents], dtype=np.int64))
+        known = math.prod(extents[name] for name in group if name in extents)
         if len(unknown) > 1 or (not unknown and known != extent) or (unknown and (not known or extent % known)):
             raise ShapeError(f"rearrange: {pattern!r} with {axes_lengths} does not fit shape {x.shape}.")
         extents.update(dict.fromkeys(unknown, extent // known))
     x = transpose(reshape(x, [extents[name] for name in names]), [names.index(n) for group in wanted for n in group])
-    return reshape(x, [int(np.prod([extents[name] for name in group], dtype=np.int64)) for group in wanted])
+    return reshape(x, [math.prod(extents[name] for name in group) for group in wanted])
 
 
 def _axis_groups(side: str) -> list[list[str]]:

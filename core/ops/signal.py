@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..errors import ShapeError
+from ..primitives.indexing import scatter_add
 from ..primitives.spectral import fft as _fft
 from ..tensor import Tensor, wrap
 from .common import convert, promote, promote_float, scalar, to_float
 from .indexing import take
-from .linear import _matrix_transpose, matmul
-from .shape import concatenate, expand_dims, flip, pad, zeros_like
+from .linear import matmul
+from .shape import concatenate, flip, moveaxis, pad, stack, swapaxes, zeros_like
 
 
 def fft(x: tuple) -> tuple[Tensor, Tensor]:
@@ -29,16 +31,19 @@ def _ifft(x: tuple) -> tuple[Tensor, Tensor]:
 
 def fft2(x: tuple) -> tuple[Tensor, Tensor]:
     """Discrete Fourier transform of the last two axes."""
-    real, imaginary = fft(x)
-    real, imaginary = fft((_matrix_transpose(real), _matrix_transpose(imaginary)))
-    return _matrix_transpose(real), _matrix_transpose(imaginary)
+    return _of_two_axes(fft, x)
 
 
 def ifft2(x: tuple) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`fft2`."""
-    real, imaginary = _ifft(x)
-    real, imaginary = _ifft((_matrix_transpose(real), _matrix_transpose(imaginary)))
-    return _matrix_transpose(real), _matrix_transpose(imaginary)
+    return _of_two_axes(_ifft, x)
+
+
+def _of_two_axes(transform: Callable, x: tuple) -> tuple[Tensor, Tensor]:
+    for _ in range(2):
+        real, imaginary = transform(x)
+        x = swapaxes(real, -1, -2), swapaxes(imaginary, -1, -2)
+    return x
 
 
 def rfft(x: Any, fft_length: int | None = None) -> tuple[Tensor, Tensor]:
@@ -94,12 +99,7 @@ def _window(window: Any, length: int, fft_length: int, dtype: Any) -> np.ndarray
 
 
 def stft(
-    x: Any,
-    sequence_length: int,
-    sequence_stride: int,
-    fft_length: int,
-    window: Any = "hann",
-    center: bool = True,
+    x: Any, sequence_length: int, sequence_stride: int, fft_length: int, window: Any = "hann", center: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Short-time Fourier transform (…, T) -> pair of (…, frames, fft_length // 2 + 1)."""
     x = to_float(x)
@@ -134,9 +134,6 @@ def istft(
 
 def _overlap_add(frames: Tensor, stride: int) -> Tensor:
     """(…, frames, length) -> (…, (frames - 1)·stride + length)"""
-    from ..primitives.indexing import scatter_add
-    from .shape import moveaxis
-
     count, length = frames.shape[-2:]
     places = (np.arange(count)[:, None] * stride + np.arange(length)).astype(np.int32)
     front = moveaxis(frames, (-2, -1), (0, 1))
@@ -152,8 +149,7 @@ def view_as_complex(x: Any) -> tuple[Tensor, Tensor]:
 
 def view_as_real(x: tuple) -> Tensor:
     """(real, imaginary) -> (…, 2)"""
-    real, imaginary = promote_float(*x)
-    return concatenate([expand_dims(real, -1), expand_dims(imaginary, -1)], -1)
+    return stack(promote_float(*x), -1)
 
 
 def correlate(x1: Any, x2: Any, mode: str = "valid") -> Tensor:

@@ -17,17 +17,6 @@ from . import (
 )
 
 __all__ = [
-    "attention",
-    "contraction",
-    "control",
-    "convolution",
-    "elementwise",
-    "indexing",
-    "linalg",
-    "movement",
-    "numbers",
-    "pooling",
-    "random_bits",
-    "reduction",
-    "spectral",
-]
+    "attention", "contraction", "control", "convolution", "elementwise", "indexing", "linalg", "movement",
+    "numbers", "pooling", "random_bits", "reduction", "spectral",
+]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..op import Case, Spec, declare
+from ..op import Case, Spec, declare, spec_of
 from ..tensor import Tensor
 
 
@@ -38,7 +38,7 @@ def _rule(q: Any, k: Any, v: Any, *mask: Any, causal: bool, scale: float) -> Spe
 
 def _gradient_rule(q: Any, k: Any, v: Any, g: Any, *mask: Any, causal: bool, scale: float) -> tuple[Spec, ...]:
     _checked(q, k, v, mask)
-    return tuple(Spec(x.shape, x.dtype) for x in (q, k, v))
+    return tuple(map(spec_of, (q, k, v)))
 
 
 def _for_all_heads(x: np.ndarray, heads: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,8 @@ def _rule(x: Any, y: Any, spec: str) -> Spec:
             if extents.setdefault(letter, extent) != extent:
                 raise ShapeError(
                     f"contract '{spec}': shapes {x.shape} and {y.shape} disagree on the axis '{letter}': "
-                    f"{extents[letter]} against {extent}. For a matrix product the last axis of the first "
-                    f"operand "
-                    "has to equal the last but one of the second."
+                    f"{extents[letter]} against {extent}. For a matrix product the last axis of the first operand has "
+                    "to equal the last but one of the second."
                 )
     return Spec(tuple(extents[letter] for letter in result), x.dtype)
 
@@ -57,9 +57,11 @@ def _contract(x: np.ndarray, y: np.ndarray, spec: str) -> np.ndarray:
     left = x.transpose([a.index(c) for c in batch + rows + summed])
     right = y.transpose([b.index(c) for c in batch + summed + columns])
     extents = dict(zip(a + b, x.shape + y.shape, strict=True))
+    if any(extents[letter] != extent for letter, extent in zip(a, x.shape, strict=True)):
+        _rule(x, y, spec)  # numpy would multiply axes of 2 and 6 with those of 3 and 4
 
     def size(letters: str) -> int:
-        return int(np.prod([extents[c] for c in letters], dtype=np.int64))
+        return math.prod(extents[c] for c in letters)
 
     lead = [extents[c] for c in batch]
     product = np.matmul(
@@ -71,10 +73,7 @@ def _contract(x: np.ndarray, y: np.ndarray, spec: str) -> np.ndarray:
 
 def _gradient(g: Tensor, z: Tensor, x: Tensor, y: Tensor, spec: str) -> tuple:
     a, b, result = parse(spec)
-    return (
-        lambda: contract(g, y, spec=f"{result},{b}->{a}"),
-        lambda: contract(x, g, spec=f"{a},{result}->{b}"),
-    )
+    return (lambda: contract(g, y, spec=f"{result},{b}->{a}"), lambda: contract(x, g, spec=f"{a},{result}->{b}"))
 
 
 contract = declare(

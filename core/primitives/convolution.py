@@ -27,8 +27,7 @@ def _rule(x: Any, w: Any, strides: tuple, padding: tuple, dilation: tuple, group
     rank = len(strides)
     if len(x.shape) != rank + 2 or len(w.shape) != rank + 2:
         raise ShapeError(
-            f"conv: expected input (N, {'*spatial'}, C) and kernel (*kernel, C/groups, K) with {rank} "
-            f"spatial axes; "
+            f"conv: expected input (N, *spatial, C) and kernel (*kernel, C/groups, K) with {rank} spatial axes; "
             f"received shapes {x.shape} and {w.shape}."
         )
     if x.shape[-1] != w.shape[-2] * groups or w.shape[-1] % groups:
@@ -39,17 +38,14 @@ def _rule(x: Any, w: Any, strides: tuple, padding: tuple, dilation: tuple, group
     spatial = tuple(map(output_extent, x.shape[1:-1], w.shape[:-2], strides, padding, dilation))
     if 0 in spatial and 0 not in x.shape[1:-1]:
         raise ShapeError(
-            f"conv: the kernel {w.shape[:-2]} with dilation {dilation} is larger than the padded input: "
-            f"spatial shape "
+            f"conv: the kernel {w.shape[:-2]} with dilation {dilation} is larger than the padded input: spatial shape "
             f"{x.shape[1:-1]}, padding {padding}. Use padding='same' or a smaller kernel."
         )
     return Spec((x.shape[0], *spatial, w.shape[-1]), x.dtype)
 
 
 def windows(kernel: tuple, spatial: tuple, strides: tuple, dilation: tuple) -> Iterator[tuple]:
-    """Yield, for each kernel position, the slices of the padded input that meet it, all output positions at
-    once.
-    """
+    """Yield, for each kernel position, the slices of the padded input that meet it, all output positions at once."""
     for position in itertools.product(*map(range, kernel)):
         slices = tuple(
             slice(p * d, p * d + (n - 1) * s + 1 if n else p * d, s)
@@ -60,6 +56,11 @@ def windows(kernel: tuple, spatial: tuple, strides: tuple, dilation: tuple) -> I
 
 def _padded(x: np.ndarray, padding: tuple) -> np.ndarray:
     return np.pad(x, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else x
+
+
+def _padded_zeros(shape: tuple, padding: tuple, dtype: np.dtype) -> np.ndarray:
+    spatial = tuple(n + a + b for n, (a, b) in zip(shape[1:-1], padding, strict=True))
+    return np.zeros((shape[0], *spatial, shape[-1]), dtype)
 
 
 def _cropped(x: np.ndarray, padding: tuple) -> np.ndarray:
@@ -77,7 +78,7 @@ def _conv(x: np.ndarray, w: np.ndarray, strides: tuple, padding: tuple, dilation
     if 0 in spatial and 0 not in x.shape[1:-1]:
         raise ValueError("the kernel is larger than the padded input")  # the rule says it better
     x = _padded(x, padding)
-    total = np.zeros((groups, x.shape[0] * int(np.prod(spatial)), w.shape[-1] // groups), x.dtype)
+    total = np.zeros((groups, x.shape[0] * math.prod(spatial), w.shape[-1] // groups), x.dtype)
     for position, window in windows(kernel, spatial, strides, dilation):
         total += np.matmul(_grouped(x[window], groups), _grouped(w[position], groups))
     return total.transpose(1, 0, 2).reshape(x.shape[0], *spatial, w.shape[-1])
@@ -87,8 +88,7 @@ def _input_gradient(
     g: np.ndarray, w: np.ndarray, shape: tuple, strides: tuple, padding: tuple, dilation: tuple, groups: int
 ) -> np.ndarray:
     spatial = g.shape[1:-1]
-    padded = tuple(n + a + b for n, (a, b) in zip(shape[1:-1], padding, strict=True))
-    out = np.zeros((shape[0], *padded, shape[-1]), g.dtype)
+    out = _padded_zeros(shape, padding, g.dtype)
     g = _grouped(g, groups)
     for position, window in windows(w.shape[:-2], spatial, strides, dilation):
         part = np.matmul(g, _grouped(w[position], groups).transpose(0, 2, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy as np
 from ..dtypes import INT32
 from ..errors import DtypeError, ShapeError
 from ..op import Case, Spec, declare
-from ..tensor import Tensor
 
 
 def _check(name: str, shape: tuple, indices: tuple) -> None:
@@ -20,6 +20,9 @@ def _check(name: str, shape: tuple, indices: tuple) -> None:
             raise DtypeError(f"{name}: indices have to be integers; received {index.dtype.name}.")
         if index.shape != indices[0].shape:
             raise ShapeError(f"{name}: index shapes {indices[0].shape} and {index.shape} differ.")
+    if 0 in shape[: len(indices)] and indices[0].size:
+        raise IndexError(f"{name}: a value of shape {shape} has no elements to index.")
+    _in_range(name, shape, [getattr(index, "_array", None) for index in indices])
 
 
 def _gather_rule(x: Any, *indices: Any) -> Spec:
@@ -27,14 +30,25 @@ def _gather_rule(x: Any, *indices: Any) -> Spec:
     return Spec((*indices[0].shape, *x.shape[len(indices) :]), x.dtype)
 
 
-def _in_range(name: str, shape: tuple, indices: tuple) -> None:
+def _scatter_add_rule(updates: Any, *indices: Any, shape: tuple) -> Spec:
+    _check("scatter_add", shape, indices)
+    return Spec(shape, updates.dtype)
+
+
+def _scatter_set_rule(x: Any, updates: Any, *indices: Any) -> Spec:
+    _check("scatter_set", x.shape, indices)
+    return Spec(x.shape, x.dtype)
+
+
+def _in_range(name: str, shape: tuple, indices: Sequence[np.ndarray | None]) -> None:
     for axis, index in enumerate(indices):
+        if index is None:  # not known yet: compiled code reads NaN there
+            continue
         bad = (index < -shape[axis]) | (index >= shape[axis])
         if bad.any():
             raise IndexError(
-                f"index {index[bad].flat[0]} is out of range for axis {axis} of a value of shape {shape}; "
-                f"valid are "
-                f"0 to {shape[axis] - 1}"
+                f"{name}: index {index[bad].flat[0]} is out of range for axis {axis} of a value of shape {shape}; "
+                f"valid are 0 to {shape[axis] - 1}."
             )
 
 
@@ -55,14 +69,6 @@ def _scatter_set(x: np.ndarray, updates: np.ndarray, *indices: np.ndarray) -> np
     out = x.copy()
     out[indices] = updates
     return out
-
-
-def _scatter_set_gradient(g: Tensor, y: Tensor, x: Tensor, updates: Tensor, *indices: Tensor) -> tuple:
-    def kept() -> Tensor:
-        zeros = scatter_set(g, updates * np.asarray(0, g.dtype), *indices)
-        return zeros
-
-    return (kept, lambda: gather(g, *indices), *[None] * len(indices))
 
 
 _ROWS = np.array([[0, 2], [1, 1], [-1, 0]], np.int32)
@@ -86,7 +92,7 @@ gather = declare(
 # Zeros of ``shape``, with each update added at its position; repeated positions add up.
 scatter_add = declare(
     "scatter_add",
-    rule=lambda updates, *indices, shape: Spec(shape, updates.dtype),
+    rule=_scatter_add_rule,
     reference=_scatter_add,
     gradient=lambda g, y, updates, *indices, shape: (gather(g, *indices), *[None] * len(indices)),
     cases=[
@@ -98,13 +104,14 @@ scatter_add = declare(
 # x with rows replaced; where a position is repeated the last update stays (and gradients treat each as kept).
 scatter_set = declare(
     "scatter_set",
-    rule=lambda x, updates, *indices: Spec(x.shape, x.dtype),
+    rule=_scatter_set_rule,
     reference=_scatter_set,
-    gradient=_scatter_set_gradient,
-    cases=[
-        Case(((3, 4), (2, 4), _DISTINCT)),
-        Case(((3, 4), (2,), _DISTINCT, np.array([1, 3], np.int32))),
-    ],
+    gradient=lambda g, y, x, updates, *indices: (
+        lambda: scatter_set(g, updates * np.asarray(0, g.dtype), *indices),
+        lambda: gather(g, *indices),
+        *[None] * len(indices),
+    ),
+    cases=[Case(((3, 4), (2, 4), _DISTINCT)), Case(((3, 4), (2,), _DISTINCT, np.array([1, 3], np.int32)))],
 )
 
 

@@ -1,13 +1,13 @@
 """Matrix factorizations and linear systems over the last two axes, with LAPACK as reference.
 
-Gradients: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
-differentiation" (2008); Townsend, "Differentiating the singular value decomposition" (2016); Roberts,
-Roberts, "QR and LQ decomposition matrix backpropagation algorithms for square, wide, and deep matrices"
-(2020).
+Gradients: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic differentiation" (2008);
+Townsend, "Differentiating the singular value decomposition" (2016); Roberts, Roberts, "QR and LQ decomposition matrix
+backpropagation algorithms for square, wide, and deep matrices" (2020).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..dtypes import INT32, is_floating
 from ..errors import DtypeError, ShapeError
 from ..op import Case, Spec, declare
 from ..tensor import Tensor, wrap
-from .elementwise import constant, equal, where
+from .elementwise import equal, scalar, where
 from .movement import concatenate, reshape, slice_, transpose
 
 
@@ -44,8 +44,25 @@ def _square(name: str, x: Any) -> None:
         raise DtypeError(f"{name}: expected a float dtype; received {x.dtype.name}.")
 
 
+def _square_rule(name: str, *dropped: int) -> Callable:
+    """The rule of an op of square matrices; each result has their shape without so many of the last axes."""
+
+    def rule(x: Any) -> Any:
+        _square(name, x)
+        specs = tuple(Spec(x.shape[: len(x.shape) - count], x.dtype) for count in dropped)
+        return specs if len(specs) > 1 else specs[0]
+
+    return rule
+
+
+def _matrices(name: str, x: Any) -> tuple[tuple[int, ...], int, int]:
+    if len(x.shape) < 2 or not is_floating(x.dtype):
+        raise ShapeError(f"{name}: expected float matrices (…, m, n); received {x.dtype.name}{list(x.shape)}.")
+    return x.shape[:-2], *x.shape[-2:]
+
+
 def _or_zero(g: Tensor | None, like: Tensor) -> Tensor:
-    return like * constant(0, like) if g is None else g
+    return like * scalar(0, like) if g is None else g
 
 
 def _symmetric(x: np.ndarray) -> np.ndarray:
@@ -81,24 +98,19 @@ solve = declare(
 )
 
 
-def _cholesky_rule(x: Any) -> Spec:
-    _square("cholesky", x)
-    return Spec(x.shape, x.dtype)
-
-
 def _cholesky_gradient(g: Tensor, factor: Tensor, x: Tensor) -> tuple:
     n = x.shape[-1]
     lower = np.tri(n)
     inner = _mask(_t(factor) @ _mask(g, lower), lower - np.eye(n) / 2)
     left = solve(_t(factor), inner)  # L^-T · inner
     half = solve(_t(factor), _t(left))  # (L^-T · inner · L^-1) transposed
-    return ((half + _t(half)) * constant(0.5, x),)
+    return ((half + _t(half)) * scalar(0.5, x),)
 
 
 # The lower factor of the symmetric part of x, which has to be positive definite.
 cholesky = declare(
     "cholesky",
-    rule=_cholesky_rule,
+    rule=_square_rule("cholesky", 0),
     reference=lambda x: np.linalg.cholesky(_symmetric(x)),
     gradient=_cholesky_gradient,
     cases=_BATCH,
@@ -108,8 +120,8 @@ cholesky = declare(
 def _differences(values: Tensor) -> Tensor:
     """1 / (v_j - v_i) for each pair, and 0 where they are equal."""
     gap = _row(values) - _t(_row(values))
-    same = equal(gap, constant(0, gap))
-    return where(same, constant(0, gap), constant(1, gap) / where(same, constant(1, gap), gap))
+    same = equal(gap, scalar(0, gap))
+    return where(same, scalar(0, gap), scalar(1, gap) / where(same, scalar(1, gap), gap))
 
 
 def _eigh_gradient(g: tuple, y: tuple, x: Tensor) -> tuple:
@@ -117,27 +129,17 @@ def _eigh_gradient(g: tuple, y: tuple, x: Tensor) -> tuple:
     by_values, by_vectors = (_or_zero(part, like) for part, like in zip(g, y, strict=True))
     inner = _row(by_values) * _eye(x) + _differences(values) * (_t(vectors) @ by_vectors)
     full = vectors @ inner @ _t(vectors)
-    return ((full + _t(full)) * constant(0.5, x),)
-
-
-def _eigh_rule(x: Any) -> tuple:
-    _square("eigh", x)
-    return Spec(x.shape[:-1], x.dtype), Spec(x.shape, x.dtype)
+    return ((full + _t(full)) * scalar(0.5, x),)
 
 
 # Eigenvalues, ascending, and eigenvectors (columns) of the symmetric part of x.
 eigh = declare(
     "eigh",
-    rule=_eigh_rule,
+    rule=_square_rule("eigh", 1, 0),
     reference=lambda x: tuple(np.linalg.eigh(_symmetric(x))),
     gradient=_eigh_gradient,
     cases=_BATCH,
 )
-
-
-def _eig_rule(x: Any) -> tuple:
-    _square("eig", x)
-    return (Spec(x.shape[:-1], x.dtype),) * 2 + (Spec(x.shape, x.dtype),) * 2
 
 
 def _eig(x: np.ndarray) -> tuple:
@@ -146,13 +148,16 @@ def _eig(x: np.ndarray) -> tuple:
 
 
 # Eigenvalues and eigenvectors (columns) of x, their real and their imaginary parts.
-eig = declare("eig", rule=_eig_rule, reference=_eig, cases=[case._replace(differentiable=False) for case in _BATCH])
+eig = declare(
+    "eig",
+    rule=_square_rule("eig", 1, 1, 0, 0),
+    reference=_eig,
+    cases=[case._replace(differentiable=False) for case in _BATCH],
+)
 
 
 def _svd_rule(x: Any, full: bool) -> tuple:
-    if len(x.shape) < 2 or not is_floating(x.dtype):
-        raise ShapeError(f"svd: expected float matrices (…, m, n); received {x.dtype.name}{list(x.shape)}.")
-    *lead, m, n = x.shape
+    lead, m, n = _matrices("svd", x)
     k = min(m, n)
     rows, columns = (m, n) if full else (k, k)
     return Spec((*lead, m, rows), x.dtype), Spec((*lead, k), x.dtype), Spec((*lead, columns, n), x.dtype)
@@ -187,9 +192,7 @@ svd = declare(
 
 
 def _qr_rule(x: Any, complete: bool) -> tuple:
-    if len(x.shape) < 2 or not is_floating(x.dtype):
-        raise ShapeError(f"qr: expected float matrices (…, m, n); received {x.dtype.name}{list(x.shape)}.")
-    *lead, m, n = x.shape
+    lead, m, n = _matrices("qr", x)
     k = m if complete else min(m, n)
     return Spec((*lead, m, k), x.dtype), Spec((*lead, k, n), x.dtype)
 
@@ -236,18 +239,13 @@ qr = declare(
 def _slogdet_gradient(g: tuple, y: tuple, x: Tensor) -> tuple:
     if g[1] is None:
         return (None,)
-    return (reshape(g[1], shape=(*g[1].shape, 1, 1)) * solve(_t(x), _eye(x) + x * constant(0, x)),)
-
-
-def _slogdet_rule(x: Any) -> tuple:
-    _square("slogdet", x)
-    return Spec(x.shape[:-2], x.dtype), Spec(x.shape[:-2], x.dtype)
+    return (reshape(g[1], shape=(*g[1].shape, 1, 1)) * solve(_t(x), _eye(x) + x * scalar(0, x)),)
 
 
 # Sign, and logarithm of the magnitude, of the determinant.
 slogdet = declare(
     "slogdet",
-    rule=_slogdet_rule,
+    rule=_square_rule("slogdet", 2, 2),
     reference=lambda x: tuple(np.asarray(part, x.dtype) for part in np.linalg.slogdet(x)),
     gradient=_slogdet_gradient,
     cases=[Case((_SQUARE,)), Case((_SQUARE[1],)), Case((_SQUARE[:0],), differentiable=False)],
@@ -274,8 +272,8 @@ def _lu_gradient(*_: Any) -> None:
 
 
 def _lu_rule(x: Any) -> tuple:
-    _svd_rule(x, False)
-    return Spec(x.shape, x.dtype), Spec((*x.shape[:-2], min(x.shape[-2:])), INT32)
+    lead, m, n = _matrices("lu_factor", x)
+    return Spec(x.shape, x.dtype), Spec((*lead, min(m, n)), INT32)
 
 
 # L (without its ones) and U in one matrix, and the row exchanged with row k in step k.

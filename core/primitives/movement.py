@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
 
 from ..errors import ShapeError
 from ..op import Case, Spec, broadcast_shapes, declare
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, filled
 from .elementwise import sum_to
 
 
 def _reshape_rule(x: Any, shape: tuple[int, ...]) -> Spec:
-    if int(np.prod(shape, dtype=np.int64)) != x.size:
+    if math.prod(shape) != x.size:
         raise ShapeError(
             f"reshape: shape {x.shape} has {x.size} elements, which do not fill the requested shape {shape}."
         )
@@ -131,11 +133,7 @@ flip = declare(
     rule=lambda x, axes: Spec(x.shape, x.dtype),
     reference=lambda x, axes: np.flip(x, axes),
     gradient=lambda g, y, x, axes: (flip(g, axes=axes),),
-    cases=[
-        Case(((3, 4),), {"axes": (1,)}),
-        Case(((2, 3, 4),), {"axes": (0, 2)}),
-        Case(((0, 2),), {"axes": (0,)}),
-    ],
+    cases=[Case(((3, 4),), {"axes": (1,)}), Case(((2, 3, 4),), {"axes": (0, 2)}), Case(((0, 2),), {"axes": (0,)})],
 )
 
 
@@ -153,15 +151,7 @@ def _concatenate_rule(*inputs: Any, axis: int) -> Spec:
 
 
 def _concatenate_gradient(g: Tensor, y: Tensor, *inputs: Tensor, axis: int) -> tuple:
-    parts = []
-    start = 0
-    for value in inputs:
-        stop = start + value.shape[axis]
-        starts = tuple(start if i == axis else 0 for i in range(g.ndim))
-        stops = tuple(stop if i == axis else n for i, n in enumerate(g.shape))
-        parts.append(slice_(g, starts=starts, stops=stops, steps=(1,) * g.ndim))
-        start = stop
-    return tuple(parts)
+    return split(g, axis=axis, edges=tuple(itertools.accumulate(value.shape[axis] for value in inputs[:-1])))
 
 
 concatenate = declare(
@@ -191,8 +181,7 @@ def _split_rule(x: Any, axis: int, edges: tuple[int, ...]) -> tuple:
 
 
 def _split_gradient(g: tuple, y: tuple, x: Tensor, axis: int, edges: tuple[int, ...]) -> tuple:
-    zeros = [wrap(np.broadcast_to(np.zeros((), x.dtype), part.shape)) for part in y]
-    parts = [zero if part is None else part for part, zero in zip(g, zeros, strict=True)]
+    parts = [filled(0, like.shape, x.dtype) if part is None else part for part, like in zip(g, y, strict=True)]
     return (concatenate(*parts, axis=axis),)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,7 @@ import numpy as np
 from ..dtypes import INT32
 from ..errors import ShapeError
 from ..op import Case, Spec, declare
-from ..tensor import Tensor
-from .convolution import _cropped, output_extent, windows
+from .convolution import _cropped, _padded_zeros, output_extent, windows
 
 
 def _spatial(shape: tuple, window: tuple, strides: tuple, padding: tuple) -> tuple[int, ...]:
@@ -23,8 +24,7 @@ def _rule(x: Any, window: tuple, strides: tuple, padding: tuple) -> Spec:
     spatial = _spatial(x.shape, window, strides, padding)
     if 0 in spatial and 0 not in x.shape[1:-1]:
         raise ShapeError(
-            f"pool: the window {window} is larger than the padded input: spatial shape {x.shape[1:-1]}, "
-            f"padding "
+            f"pool: the window {window} is larger than the padded input: spatial shape {x.shape[1:-1]}, padding "
             f"{padding}. Use padding='same' or a smaller window."
         )
     return Spec((x.shape[0], *spatial, x.shape[-1]), x.dtype)
@@ -50,23 +50,17 @@ def _max_pool(x: np.ndarray, window: tuple, strides: tuple, padding: tuple) -> t
     return best, where
 
 
-def _unpool(
-    g: np.ndarray, where: np.ndarray, shape: tuple, window: tuple, strides: tuple, padding: tuple
-) -> np.ndarray:
-    padded = tuple(n + a + b for n, (a, b) in zip(shape[1:-1], padding, strict=True))
-    out = np.zeros((shape[0], *padded, shape[-1]), g.dtype)
+def _spread(g: np.ndarray, part: Callable, shape: tuple, window: tuple, strides: tuple, padding: tuple) -> np.ndarray:
+    """Zeros of ``shape`` with ``part(i)`` added to what lies at position i of the windows."""
+    out = _padded_zeros(shape, padding, g.dtype)
     for i, (_, slices) in enumerate(windows(window, g.shape[1:-1], strides, (1,) * len(window))):
-        out[slices] += np.where(where == i, g, 0)
+        out[slices] += part(i)
     return _cropped(out, padding)
 
 
 def _pool_gather(x: np.ndarray, where: np.ndarray, window: tuple, strides: tuple, padding: tuple) -> np.ndarray:
     parts = _offsets(x, window, strides, padding, 0)
     return np.select([where == i for i in range(len(parts))], parts, 0).astype(x.dtype)
-
-
-def _max_pool_gradient(g: tuple, y: tuple, x: Tensor, **geometry: Any) -> tuple:
-    return (None if g[0] is None else unpool(g[0], y[1], shape=x.shape, **geometry),)
 
 
 _GEOMETRIES = [
@@ -85,7 +79,7 @@ def _made(shape: tuple, geometry: dict) -> tuple[int, ...]:
 
 def _positions(shape: tuple, geometry: dict) -> np.ndarray:
     made = _made(shape, geometry)
-    return np.arange(int(np.prod(made)), dtype=np.int32).reshape(made) % int(np.prod(geometry["window"]))
+    return np.arange(math.prod(made), dtype=np.int32).reshape(made) % math.prod(geometry["window"])
 
 
 # Answers the maxima, and which position of its window each was found at.
@@ -93,13 +87,13 @@ max_pool = declare(
     "max_pool",
     rule=lambda x, **geometry: (_rule(x, **geometry), Spec(_rule(x, **geometry).shape, INT32)),
     reference=_max_pool,
-    gradient=_max_pool_gradient,
+    gradient=lambda g, y, x, **geometry: (None if g[0] is None else unpool(g[0], y[1], shape=x.shape, **geometry),),
     cases=[Case((shape,), geometry) for shape, geometry in _GEOMETRIES],
 )
 unpool = declare(
     "unpool",
     rule=lambda g, where, shape, **geometry: Spec(shape, g.dtype),
-    reference=_unpool,
+    reference=lambda g, where, **geometry: _spread(g, lambda i: np.where(where == i, g, 0), **geometry),
     gradient=lambda g, y, up, where, shape, **geometry: (pool_gather(g, where, **geometry), None),
     cases=[Case((_made(shape, geo), _positions(shape, geo)), {"shape": shape, **geo}) for shape, geo in _GEOMETRIES],
 )
@@ -120,14 +114,6 @@ def _window_sum(x: np.ndarray, window: tuple, strides: tuple, padding: tuple) ->
     return total
 
 
-def _window_spread(g: np.ndarray, shape: tuple, window: tuple, strides: tuple, padding: tuple) -> np.ndarray:
-    padded = tuple(n + a + b for n, (a, b) in zip(shape[1:-1], padding, strict=True))
-    out = np.zeros((shape[0], *padded, shape[-1]), g.dtype)
-    for _, slices in windows(window, g.shape[1:-1], strides, (1,) * len(window)):
-        out[slices] += g
-    return _cropped(out, padding)
-
-
 window_sum = declare(
     "window_sum",
     rule=_rule,
@@ -138,7 +124,7 @@ window_sum = declare(
 window_spread = declare(
     "window_spread",
     rule=lambda g, shape, **geometry: Spec(shape, g.dtype),
-    reference=_window_spread,
+    reference=lambda g, **geometry: _spread(g, lambda i: g, **geometry),
     gradient=lambda g, y, up, shape, **geometry: (window_sum(g, **geometry),),
     cases=[Case((_made(shape, geo),), {"shape": shape, **geo}) for shape, geo in _GEOMETRIES],
 )

@@ -11,6 +11,7 @@ number of the first block, for a draw that is made in parts.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ UINT32 = np.dtype("uint32")
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+_PART = 1 << 13  # blocks that are computed at a time: what numpy keeps in between then stays in the cache
 
 
 def philox(counter: list[np.ndarray], key: tuple[int, int]) -> list[np.ndarray]:
@@ -43,12 +45,15 @@ def philox(counter: list[np.ndarray], key: tuple[int, int]) -> list[np.ndarray]:
 
 
 def _random_bits(state: np.ndarray, shape: tuple) -> np.ndarray:
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     blocks = -(-size // 4)
     seed_low, seed_high, draw_low, draw_high, first = (*(int(word) for word in state), 0)[:5]
-    block = np.arange(first, first + blocks, dtype=np.uint64)
-    words = philox([block, np.zeros_like(block), draw_low, draw_high], (seed_low, seed_high))
-    return np.concatenate([np.broadcast_to(w, block.shape) for w in words])[:size].astype(UINT32).reshape(shape)
+    words = np.empty((4, blocks), UINT32)
+    for start in range(0, blocks, _PART):
+        part = words[:, start : start + _PART]
+        block = np.arange(first + start, first + start + part.shape[1], dtype=np.uint64)
+        part[...] = philox([block, np.zeros_like(block), draw_low, draw_high], (seed_low, seed_high))
+    return words.reshape(-1)[:size].reshape(shape)
 
 
 def _rule(state: Any, shape: tuple) -> Spec:

@@ -11,7 +11,7 @@ from ..dtypes import INT32
 from ..errors import ShapeError
 from ..op import Case, Op, Spec, declare
 from ..tensor import Tensor
-from .elementwise import cast, constant, equal, where
+from .elementwise import cast, equal, scalar, where
 from .movement import broadcast_to, reshape
 
 
@@ -58,13 +58,13 @@ def _reduction(name: str, reference: Callable, gradient: Callable, rule: Callabl
 
 
 def _prod_gradient(g: Tensor, y: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    zeros = equal(x, constant(0, x))
-    others = where(zeros, constant(1, x), x)
+    zeros = equal(x, scalar(0, x))
+    others = where(zeros, scalar(1, x), x)
     count = reduce_sum(cast(zeros, dtype=x.dtype), axes=axes, keepdims=True)
     rest = reduce_prod(others, axes=axes, keepdims=True)
-    without_zero = equal(count, constant(0, x))
-    only_zero = where(equal(count, constant(1, x)), rest, constant(0, x))
-    return g * where(without_zero, rest / others, where(zeros, only_zero, constant(0, x)))
+    without_zero = equal(count, scalar(0, x))
+    only_zero = where(equal(count, scalar(1, x)), rest, scalar(0, x))
+    return g * where(without_zero, rest / others, where(zeros, only_zero, scalar(0, x)))
 
 
 def _share_ties(g: Tensor, y: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -78,9 +78,7 @@ reduce_sum = _reduction(
     lambda g, y, x, axes: broadcast_to(g, shape=x.shape),
 )
 reduce_prod = _reduction(
-    "reduce_prod",
-    lambda x, axes, keepdims: np.prod(x, axes, x.dtype, keepdims=keepdims),
-    _prod_gradient,
+    "reduce_prod", lambda x, axes, keepdims: np.prod(x, axes, x.dtype, keepdims=keepdims), _prod_gradient
 )
 reduce_max = _reduction(
     "reduce_max", lambda x, axes, keepdims: np.max(x, axes, keepdims=keepdims), _share_ties, _extremum_rule
@@ -113,38 +111,23 @@ argmax = _position("argmax", np.argmax)
 argmin = _position("argmin", np.argmin)
 
 
-def _cumulative(function: Callable) -> Callable:
+def _cumulative(name: str, function: Callable, gradient: Callable, low: float = -2.0) -> Op:
     def reference(x: np.ndarray, axis: int, reverse: bool) -> np.ndarray:
         if reverse:
             return np.flip(function(np.flip(x, axis), axis, x.dtype), axis)
         return function(x, axis, x.dtype)
 
-    return reference
-
-
-_CUMULATIVE_SHAPES = [((5,), 0), ((3, 4), 1), ((2, 3, 2), 1), ((0, 3), 0)]
-
-
-def _cumulative_cases(low: float) -> list[Case]:
-    return [
+    cases = [
         Case((shape,), {"axis": axis, "reverse": reverse}, low=low)
-        for shape, axis in _CUMULATIVE_SHAPES
+        for shape, axis in [((5,), 0), ((3, 4), 1), ((2, 3, 2), 1), ((0, 3), 0)]
         for reverse in (False, True)
     ]
+    rule = lambda x, axis, reverse: Spec(x.shape, x.dtype)
+    return declare(name, rule=rule, reference=reference, gradient=gradient, cases=cases)
 
 
-cumsum = declare(
-    "cumsum",
-    rule=lambda x, axis, reverse: Spec(x.shape, x.dtype),
-    reference=_cumulative(np.cumsum),
-    gradient=lambda g, y, x, axis, reverse: (cumsum(g, axis=axis, reverse=not reverse),),
-    cases=_cumulative_cases(-2.0),
-)
+cumsum = _cumulative("cumsum", np.cumsum, lambda g, y, x, axis, reverse: (cumsum(g, axis=axis, reverse=not reverse),))
 # The gradient divides by x: as in other frameworks it is not defined where x is 0.
-cumprod = declare(
-    "cumprod",
-    rule=lambda x, axis, reverse: Spec(x.shape, x.dtype),
-    reference=_cumulative(np.cumprod),
-    gradient=lambda g, y, x, axis, reverse: (cumsum(g * y, axis=axis, reverse=not reverse) / x,),
-    cases=_cumulative_cases(0.5),
+cumprod = _cumulative(
+    "cumprod", np.cumprod, lambda g, y, x, axis, reverse: (cumsum(g * y, axis=axis, reverse=not reverse) / x,), low=0.5
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..op import Case, Spec, declare
 from ..tensor import Tensor
-from .elementwise import constant
+from .elementwise import scalar
 
 
 def _fft(real: np.ndarray, imaginary: np.ndarray, inverse: bool) -> tuple:
@@ -21,7 +21,7 @@ def _fft(real: np.ndarray, imaginary: np.ndarray, inverse: bool) -> tuple:
 
 def _gradient(g: tuple, y: tuple, real: Tensor, imaginary: Tensor, inverse: bool) -> tuple:
     # The transform's matrix is symmetric, so its conjugate transpose is the transform the other way.
-    zero = real * constant(0, real)
+    zero = real * scalar(0, real)
     return fft(g[0] if g[0] is not None else zero, g[1] if g[1] is not None else zero, inverse=not inverse)
 
 

@@ -46,7 +46,7 @@ def open_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> Image.I
     if channels not in MODES:
         raise ValueError(f"channels must be 1, 3 or 4, received {channels!r}.")
     try:
-        with Image.open(path) as image:
+        with Image.open(str(path) if isinstance(path, str) else path) as image:  # not numpy's str, for its messages
             # Pillow only warns up to twice this limit.
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise ValueError(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import DataError
 from ..pipeline import Dataset
 from ..registry import DatasetSpec
-from .augment import Compose
 from .decode import decode_image, open_image
+
+if TYPE_CHECKING:
+    from .augment import Compose
 
 BILINEAR = 2  # PIL.Image.Resampling.BILINEAR, which would have to be imported
 
@@ -89,6 +91,8 @@ def image_files(
 
 
 def _composed(transform: Callable | Sequence[Callable]) -> Compose:
+    from .augment import Compose  # takes longer to import than all else that reads files
+
     if isinstance(transform, Compose):
         return transform
     return Compose([transform] if callable(transform) else transform)

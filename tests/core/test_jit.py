@@ -1,7 +1,10 @@
 """jit: the cache, variables in compiled code, and what happens when something does not fit."""
 
+import copy
 import itertools
 import logging
+import os
+import pickle
 import threading
 
 import numpy as np
@@ -274,3 +277,113 @@ def test_an_op_that_the_compiler_does_not_know_is_left_to_numpy():
         np.testing.assert_allclose(result.numpy(), np.exp([3.0, 4.0]), rtol=1e-6)
     finally:
         Op.registry.pop("cube_root_of_tests", None)
+
+
+def test_arrays_of_any_kind(tmp_path):
+    double = core.jit(lambda x: x * 2)
+    for dtype in (">f4", ">f8", ">i4"):
+        swapped = np.arange(5).astype(dtype)
+        np.testing.assert_array_equal(double(swapped.astype(swapped.dtype.newbyteorder("="))).numpy(), swapped * 2)
+        np.testing.assert_array_equal(double(swapped).numpy(), swapped * 2)
+        np.testing.assert_array_equal(core.trace(lambda x: x * 2, swapped)(swapped).numpy(), swapped * 2)
+    mapped = np.memmap(tmp_path / "numbers", np.float32, "w+", shape=(3,))
+    mapped[:] = 3
+    assert double(mapped).tolist() == [6, 6, 6]
+
+
+def test_arguments_by_name():
+    @core.jit
+    def function(x, *, factor=2, shift=0.0):
+        return x * factor + shift
+
+    x = core.tensor([1.0, 2.0])
+    assert function(x, factor=3).tolist() == [3, 6]
+    assert function(x, factor=4).tolist() == [4, 8]
+    assert function(x=x, shift=core.tensor(1.0)).tolist() == [3, 5]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'factr'"):
+        function(x, factr=3)
+
+
+def test_only_functions_are_compiled():
+    with pytest.raises(TypeError, match="received 3, which cannot be called"):
+        core.jit(3)
+
+
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
+        self.calls = core.Variable(0.0)
+
+    @core.jit
+    def double(self, x):
+        return self(x) * 2
+
+    @core.jit
+    def __call__(self, x):
+        self.calls.assign_add(1.0)
+        return x * self.factor
+
+    triple = core.jit(lambda self, x: x * self.factor * 3)
+
+
+class Shifted(Scale):
+    @core.jit
+    def double(self, x):
+        return super().double(x) + 1
+
+
+@core.jit
+def increment(x):
+    return x + 1
+
+
+def test_methods_of_other_names_and_of_base_classes():
+    shifted = Shifted(10.0)
+    assert shifted.triple is shifted.triple
+    for _ in range(2):
+        assert float(shifted.triple(core.tensor(1.0))) == 30
+        assert float(shifted.double(core.tensor(1.0))) == 21
+        assert float(Scale.double.__get__(shifted, Shifted)(core.tensor(1.0))) == 20
+
+
+def test_copies_compile_for_themselves():
+    scale = Scale(2.0)
+    scale.double(core.tensor(1.0))
+    shallow = copy.copy(scale)
+    shallow.factor = 5.0
+    assert float(shallow.double(core.tensor(1.0))) == 10
+    for made in (copy.deepcopy(scale), pickle.loads(pickle.dumps(scale))):
+        made.factor = 7.0
+        assert float(made.double(core.tensor(1.0))) == 14
+        assert float(made.calls) == 3
+        assert float(scale.calls) == 2
+    assert float(scale.double(core.tensor(1.0))) == 4
+    increment(core.tensor(1.0))
+    assert pickle.loads(pickle.dumps(increment)) is increment
+    assert float(pickle.loads(pickle.dumps(scale.double))(core.tensor(1.0))) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_child_may_call_what_a_thread_was_calling():
+    function = core.jit(lambda x: ops.tanh(x @ x))
+    x = core.tensor(np.ones((200, 200), "float32") / 100)
+    expected = function(x).numpy()
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            function(x)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(8):
+            child = os.fork()
+            if child == 0:
+                threading.Timer(20, os._exit, [2]).start()  # rather than to hang
+                os._exit(not np.array_equal(function(x).numpy(), expected))
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()

@@ -874,6 +874,7 @@ def test_every_function_is_tested_here():
         (lambda: ops.max_pool(X, 9), ShapeError, "larger than the padded input"),
         (lambda: ops.max_pool(X, 2, data_format="channels_first"), ValueError, "channels last"),
         (lambda: ops.matmul(1.0, A), ShapeError, "at least one axis"),
+        (lambda: ops.tensordot(normal(5, 2, 6), normal(3, 4), 2), ShapeError, "disagree on the axis"),
         (lambda: ops.pad(A, ((1, 2),) * 3), ShapeError, "pair per axis"),
         (lambda: ops.pad(A, 1, "mirror"), ValueError, "received 'mirror'"),
         (lambda: ops.quantile(A, 0.5, method="cubic"), ValueError, "received 'cubic'"),
@@ -920,3 +921,28 @@ def test_arguments_that_may_be_left_out():
     check(ops.arange(1, 6, 2), [1, 3, 5])
     with pytest.raises(ValueError, match="num_classes"):
         ops.multi_hot([1, 2])
+
+
+def test_lu_factor_names_itself_in_its_error():
+    with pytest.raises(ValueError, match="lu_factor: expected float matrices"):
+        ops.lu_factor([1.0, 2.0])
+
+
+def test_bools_of_a_segment_are_counted():
+    assert ops.segment_sum([True, True, False, True], [0, 0, 1, 1], 2).tolist() == [2, 1]
+    assert ops.segment_max([True, False, False], [0, 0, 1], 2).tolist() == [1, 0]
+
+
+def test_bools_count_as_numbers_where_they_are_shifted():
+    x = np.array([True, False])
+    for function in (ops.left_shift, ops.right_shift, ops.relu6):
+        arguments = (x,) if function is ops.relu6 else (x, x)
+        eager, compiled = function(*arguments), core.jit(function)(*arguments)
+        assert eager.dtype == compiled.dtype == np.int32
+        assert eager.tolist() == compiled.tolist()
+    assert core.jit(ops.relu)(x).tolist() == ops.relu(x).tolist() == [True, False]
+
+
+def test_hypot_squares_in_the_wider_dtype():
+    x = core.tensor(np.array([1.5078], "float16"))
+    check(ops.hypot(x, core.tensor(2.0)), np.hypot(x.numpy().astype("float32"), 2), 1e-6)

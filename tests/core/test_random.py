@@ -7,6 +7,7 @@ import pytest
 
 from tenzoo import core
 from tenzoo.core import DtypeError, ShapeError, ops, random, tensor
+from tenzoo.core.primitives import random_bits as random_bits_module
 from tenzoo.core.primitives.random_bits import philox, random_bits
 
 # The "philox4x32 10" lines of tests/kat_vectors in Random123 1.14 (github.com/DEShawResearch/random123):
@@ -44,6 +45,14 @@ class TestSequence:
             words = random_bits(tensor(state), shape=(n,)).tolist()
             for i, word in enumerate(words):
                 assert word == int(philox([i % q, 0, 5, 6], (0xA4093822, 0x299F31D0))[i // q])
+
+    def test_words_of_a_long_draw(self):
+        """It is made in parts, which does not show."""
+        blocks = 2 * random_bits_module._PART + 3
+        words = random_bits(tensor(np.array([8, 9, 5, 6, 7], np.uint32)), shape=(4 * blocks - 2,)).numpy()
+        for block in (0, *(k * random_bits_module._PART + i for k in (1, 2) for i in (-1, 0)), blocks - 3):
+            expected = [int(word) for word in philox([7 + block, 0, 5, 6], (8, 9))]
+            assert words[block::blocks].tolist() == expected
 
     def test_seeds_fill_the_key_and_draws_count(self):
         seed = 0x123456789ABCDEF0

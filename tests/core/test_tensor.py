@@ -445,3 +445,11 @@ class TestIndexing:
         for i in (0, 0, 2):
             expected[i, 1:, ::-2] += 2
         same(gradient, expected)
+
+
+def test_numbers_in_text():
+    assert f"{core.tensor(1.23456):.3f} {core.tensor(7):04d} {core.Variable(2.5):.1f}" == "1.235 0007 2.5"
+    assert f"{core.tensor([1, 2])}" == str(core.tensor([1, 2]))
+    assert f"{core.Variable(2.5)}" == str(core.Variable(2.5))
+    with pytest.raises(core.TraceError, match="formatting needs the value"):
+        core.trace(lambda x: f"{x:.3f}" and x, core.tensor(1.0))

@@ -123,3 +123,10 @@ class TestStateScope:
                 return v * v
 
         assert float(core.grad(loss)(tensor(5.0))) == 10
+
+
+def test_numpy_computes_with_variables_what_ops_do_not_have():
+    v = Variable([1.0, 2.0])
+    assert np.add.reduce(v) == 3
+    np.testing.assert_array_equal(np.multiply.outer(v, v), [[1, 2], [2, 4]])
+    assert np.exp(v, dtype="float64").dtype == np.float64

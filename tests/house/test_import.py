@@ -42,6 +42,11 @@ def test_few_modules_are_loaded(code, limit, numpy_modules, heavy_packages):
     assert len(surplus) <= limit, surplus
 
 
+def test_training_does_not_wait_for_augmentation():
+    assert "tenzoo.datasets.image.augment" not in modules_after("import tenzoo.training")
+    python("from tenzoo import datasets; from tenzoo.datasets import augment; assert datasets.augment is augment")
+
+
 def test_names_for_type_checkers_are_the_names_at_run_time():
     tree = ast.parse(Path(tenzoo.__file__).read_text("utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]

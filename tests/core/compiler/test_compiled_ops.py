@@ -238,3 +238,91 @@ def test_inputs_of_any_layout():
     x = np.arange(60, dtype="float32").reshape(3, 4, 5)
     graph = core.trace(lambda x: ops.exp(x / 60), core.tensor(x.T))
     np.testing.assert_allclose(Plan(graph).run([x.T])[0], np.exp(x.T / 60), rtol=1e-6)
+
+
+SPECIAL = np.tile(np.array([0, -0.0, 1, -3, 4, 49, np.inf, -np.inf, np.nan, 1e-40, 3e38], "float32"), 11)
+OTHER = np.tile(np.array([1, 0, -2.5, np.inf, -np.inf, np.nan, 1e30], "float32"), 18)[: SPECIAL.size]
+
+
+@pytest.mark.parametrize(
+    "function",
+    {
+        "rsqrt": lambda x, y: ops.rsqrt(x),
+        "over a root": lambda x, y: (1 / ops.sqrt(x), y / ops.sqrt(x), x / ops.sqrt(x)),
+        "what cancels": lambda x, y: ((x + y) - y, x + ops.stop_gradient(y - x), y / x + 1 / x),
+        "a signed zero": lambda x, y: (1 / (x + 0), 1 / (x - 0), 1 / (0 + x)),
+        "floor_divide": lambda x, y: (x // y, x // 0.1, x // 49, y // x),
+        "mod": lambda x, y: (x % y, x % -3),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_infinity_nan_and_zero_take_the_way_of_numpy(function):
+    function = function[1]
+    eager = core.pytree.flatten(function(core.tensor(SPECIAL), core.tensor(OTHER)))
+    compiled = core.pytree.flatten(core.jit(function)(SPECIAL, OTHER))
+    for a, b in zip(eager, compiled, strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "uint32"])
+def test_integers_with_large_exponents_and_shifts(dtype):
+    x = np.array([0, 1, 2, 3, 5, 7, 100], dtype)
+    for exponent in (0, 1, 31, 63, 64, 65, 100):
+        y = np.full(7, exponent, dtype)
+        np.testing.assert_array_equal(core.jit(ops.power)(x, y).numpy(), np.power(x, y))
+    signed = np.array([5, -5, 0, 127, -128, 1, -1] if dtype[0] == "i" else x).astype(dtype)
+    for shift in (0, 1, 7, 8, 31, 32, 63, 64, 100, *([-1] if dtype[0] == "i" else [])):
+        y = np.full(7, shift, dtype)
+        np.testing.assert_array_equal(core.jit(ops.left_shift)(signed, y).numpy(), np.left_shift(signed, y))
+        np.testing.assert_array_equal(core.jit(ops.right_shift)(signed, y).numpy(), np.right_shift(signed, y))
+
+
+def test_integers_to_negative_powers_are_zero_but_for_one():
+    received = core.jit(ops.power)(np.array([1, -1, -1, 2, -3, 0]), np.array([-3, -3, -2, -1, -2, -1]))
+    assert received.tolist() == [1, -1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3), (3, 7, 0, 5), (0, 4, 3, 0), (0,)])
+def test_reductions_of_nothing(shape):
+    x = np.zeros(shape, "float32")
+    for axes in [None, *range(len(shape)), tuple(range(len(shape) - 1))]:
+
+        def function(x, axes=axes):
+            return ops.sum(x, axes), ops.prod(x, axes, keepdims=True), ops.mean(x, axes), x - ops.mean(x, axes, True)
+
+        for a, b in zip(function(core.tensor(x)), core.jit(function)(x), strict=True):
+            np.testing.assert_array_equal(b.numpy(), a.numpy())
+
+
+def test_gradient_of_what_repeats_nothing():
+    x = np.ones((2, 3, 4), "float32")
+    function = core.grad(lambda x: ops.sum(ops.repeat(x, 0, axis=0)) + ops.sum(x * x))
+    np.testing.assert_array_equal(core.jit(function)(x).numpy(), 2 * x)
+    value, tangent = core.jit(lambda x: core.jvp(lambda x: ops.sum(ops.repeat(x, 0, 0)), (x,), (x,)))(x)
+    assert (float(value), float(tangent)) == (0, 0)
+
+
+def test_what_is_read_or_written_out_of_range():
+    table, rows = np.arange(12, dtype="float32").reshape(3, 4), np.array([0, 3, -3, -4])
+    taken = core.jit(lambda t, i: ops.take(t, i, axis=0))(table, rows).numpy()
+    np.testing.assert_array_equal(taken, [table[0], [np.nan] * 4, table[0], [np.nan] * 4])
+    taken = core.jit(lambda t, i: ops.take_along_axis(t, i, 1))(table, np.array([[0], [4], [-1]])).numpy()
+    np.testing.assert_array_equal(taken, [[0], [np.nan], [11]])
+    summed = core.jit(lambda t, i: ops.segment_sum(t, i, 3))(table, np.array([0, 1, 5])).numpy()
+    np.testing.assert_array_equal(summed, [table[0], table[1], [np.nan] * 4])
+    changed = core.jit(lambda t, i: ops.scatter_update(t, i, ops.ones((1, 4))))(table, np.array([[7]])).numpy()
+    np.testing.assert_array_equal(changed, [table[0], table[1], [np.nan] * 4])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda t: ops.take(t, [3], axis=0),
+        lambda t: t[[0, -4]],
+        lambda t: ops.scatter_update(t, [[5]], ops.ones((1, 4))),
+        lambda t: ops.take(t[:0], ops.cast(t[:, 0], "int32"), axis=0),
+    ],
+)
+def test_what_is_known_to_be_out_of_range_is_an_error(function):
+    with pytest.raises(IndexError, match=r"out of range|no elements"):
+        core.jit(function)(np.ones((3, 4), "float32"))

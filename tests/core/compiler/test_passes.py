@@ -28,7 +28,7 @@ def both(name, function, *arrays):
 
 def test_algebra():
     def function(x):
-        y = ops.transpose(ops.transpose(ops.negative(-(x * 1 + 0)))) / 1
+        y = ops.transpose(ops.transpose(ops.negative(-(x * 1 - 0)))) / 1
         return ops.reshape(ops.reshape(y, (-1,)), x.shape) - 0 + ops.sum(ops.expand_dims(x, 0), 0)
 
     before, after = both("algebra", function)
@@ -39,6 +39,11 @@ def test_algebra():
 def test_algebra_keeps_what_holds_for_finite_numbers_only():
     _, after = both("algebra", lambda x: (x * 0, x - x, x / x))
     assert names(after) == ["multiply", "subtract", "divide"]
+
+
+def test_algebra_keeps_the_sign_of_zero():
+    _, after = both("algebra", lambda x: (x + 0.0, 0.0 + x, x - 0.0, x + -0.0))
+    assert names(after) == ["add", "add"]
 
 
 def test_merge():
@@ -132,7 +137,7 @@ def test_numbers_do_not_depend_on_a_pass(missing, expected, monkeypatch):
 
 
 def test_every_pass_is_required_or_can_be_left_out(monkeypatch):
-    assert set(PASSES) - set(REQUIRED) == set(OPTIONAL) - {"fuse", "in_place"}
+    assert set(PASSES) - set(REQUIRED) == set(OPTIONAL) - {"fuse", "in_place", "share"}
     monkeypatch.setenv("TENZOO_PASSES", "merge,algebr")
     with pytest.raises(ValueError, match=r"'algebr'.*'algebra'"):
         config.passes()

@@ -209,3 +209,9 @@ def test_scalars_among_the_arguments():
     for size in (6, 5, 4):
         assert float(run(core.tensor(2.0), ops.ones((size, 2)))) == 4 * size
     assert count(run) == 2
+
+
+def test_what_is_zero_already_is_not_masked_again():
+    for keeps_zero in (ops.absolute, ops.negative, ops.tanh):
+        found, _ = graphs(lambda x, keeps_zero=keeps_zero: ops.sum(x, 0) + ops.sum(keeps_zero(x), 0))
+        assert [node.op.name for node in found.graph.nodes()].count("where") == 1
