@@ -67,8 +67,8 @@ class _Step(NamedTuple):
     """One call of a functional model, and which values nobody needs after it."""
 
     node: Node
-    only: int | None  # id of the only argument, if the call takes one tensor and nothing else
-    finished: tuple[int, ...]
+    only: KerasTensor | None  # the only argument, if the call takes one tensor and nothing else
+    finished: tuple[KerasTensor, ...]
 
 
 class Model(Layer):
@@ -134,7 +134,7 @@ class Model(Layer):
 
         for node, only, finished in self._steps:
             if only is not None:
-                result = node.target(values[only])
+                result = node.target(values[id(only)])
             else:
                 arguments, options = pytree.map(look_up, (node.arguments, node.options))
                 result = node.target(*arguments, **options)
@@ -142,8 +142,8 @@ class Model(Layer):
                 values[id(node.outputs)] = result
             else:
                 values.update(zip(map(id, pytree.flatten(node.outputs)), pytree.flatten(result), strict=True))
-            for key in finished:
-                del values[key]
+            for leaf in finished:
+                del values[id(leaf)]
         return pytree.map(look_up, self._output_tree)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
@@ -272,9 +272,9 @@ def _plan(calls: list[Node], results: list[KerasTensor]) -> list[_Step]:
     steps = []
     for position, node in enumerate(calls):
         alone = len(node.arguments) == 1 and type(node.arguments[0]) is KerasTensor and not node.options
-        used = dict.fromkeys(id(leaf) for leaf in node.inputs)
-        finished = tuple(key for key in used if last[key] == position and key not in kept)
-        steps.append(_Step(node, id(node.arguments[0]) if alone else None, finished))
+        used = {id(leaf): leaf for leaf in node.inputs}
+        finished = tuple(leaf for key, leaf in used.items() if last[key] == position and key not in kept)
+        steps.append(_Step(node, node.arguments[0] if alone else None, finished))
     return steps
 
 

@@ -91,9 +91,10 @@ class CallbackList:
         return dispatch
 
     def close(self) -> None:
-        """Close all callbacks."""
+        """Close all callbacks, which then hold on to the data no longer."""
         for callback in self.callbacks:
             callback.close()
+            callback.params.pop("feed", None)
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return the states of the callbacks that have one, with the names of their classes."""

@@ -50,6 +50,8 @@ def _read_shards(path: str) -> dict[str, np.ndarray]:
         raise SavedFileError(f"{path} is damaged or hostile: an index of {os.path.getsize(path)} bytes.")
     with naming(path), open(path, encoding="utf-8") as file:
         places = json.load(file)["weight_map"]
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise ValueError("weight_map is no object of names of weights and names of files")
         files = sorted(set(places.values()))
     arrays: dict[str, np.ndarray] = {}
     for name in files:

@@ -101,9 +101,8 @@ def read_keras_config(path: Any) -> dict[str, Any]:
     Raises:
         SavedFileError: the file is damaged.
     """
-    import h5py
-
     path = os.fspath(path)
+    h5py = _h5py(path)
     with open(path, "rb") as file:
         is_archive = file.read(2) == b"PK"
     with naming(path):
@@ -125,12 +124,17 @@ def is_keras_file(path: str) -> bool:
         return _MEMBER in archive.namelist()
 
 
-def _read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The weights, and the names of the layers by their place in the file."""
+def _h5py(path: str) -> Any:
     try:
         import h5py
     except ImportError:
         raise ImportError(f"Reading {path} takes h5py: pip install h5py") from None
+    return h5py
+
+
+def _read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The weights, and the names of the layers by their place in the file."""
+    h5py = _h5py(path)
     with open(path, "rb") as file:
         is_archive = file.read(2) == b"PK"
     source: Any = path

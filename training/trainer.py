@@ -275,12 +275,11 @@ class Trainer:
         run.callbacks = self._callbacks(callbacks, verbose, feed, epochs, add_history=True)
         self._run = run
         self.stop_training = False
-        train_step = self._executable(self.train_step, feed.rest)
         test_step = self._executable(self.test_step, 0 if validation is None else validation.rest)
         try:
             run.callbacks.on_train_begin()
             while run.epoch < epochs and not self.stop_training:
-                self._train_epoch(run, train_step)
+                self._train_epoch(run)
                 if run.step == 0:  # the data had no batch left
                     break
                 epoch, logs = run.epoch, dict(run.logs)
@@ -296,10 +295,11 @@ class Trainer:
             self._run = None
         return self.history
 
-    def _train_epoch(self, run: Run, train_step: Callable) -> None:
+    def _train_epoch(self, run: Run) -> None:
         if run.step == 0:
             self.reset_metrics()
         run.callbacks.on_epoch_begin(run.epoch)
+        train_step = self._executable(self.train_step, run.feed.rest)  # a callback may have frozen something
         run.settle()
         for group in chunks(run.feed.steps_of(run.step), self.steps_per_execution):
             run.callbacks.on_train_batch_begin(run.step)
@@ -484,9 +484,13 @@ class _Compiled:
     """A step, compiled as a whole; run op by op, after a warning, if it cannot be traced."""
 
     def __init__(self, step: Callable, name: str):
-        self._step = step
+        self._step, self._name = step, name
         self._compiled: Any = jit(step, name=name, ragged=True)
         self._loop: Callable | None = jit(looped(step), name=f"{name} in a loop")
+
+    def __reduce__(self) -> Any:
+        """A copy of the model compiles its own steps."""
+        return _Compiled, (self._step, self._name)
 
     def expect(self, rest: int) -> None:
         """Be ready for a batch of so many samples."""

@@ -117,3 +117,22 @@ def test_a_pattern_that_fits_no_variable_warns():
         warnings.simplefilter("error")
         model.compile(tz.optimizers.SGD(0.1, learning_rate_multipliers={"only": 0.5}), "mse")
         model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0)
+
+
+def test_a_callback_can_freeze_a_layer_between_epochs(model):
+    moved, kernel = [], np.array(model.classifier.kernel)
+
+    def on_epoch_begin(epoch, logs=None):
+        model.classifier.trainable = epoch < 2
+
+    def on_epoch_end(epoch, logs=None):
+        nonlocal kernel
+        moved.append(np.any(np.asarray(model.classifier.kernel) != kernel))
+        kernel = np.array(model.classifier.kernel)
+
+    model.compile(tz.optimizers.SGD(0.1), LOSS)
+    before = model.get_weights()
+    hooks = tz.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin, on_epoch_end=on_epoch_end)
+    model.fit(IMAGES, LABELS, epochs=4, callbacks=[hooks], verbose=0)
+    assert moved == [True, True, False, False]
+    assert len(changed(model, before)) > 10

@@ -1,6 +1,8 @@
 """fit, evaluate and predict: structures of data, weights, metrics by hand, reproducibility, and errors."""
 
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -528,3 +530,22 @@ def test_a_model_that_nobody_holds_is_freed():
     model = train()
     gc.collect()
     assert model() is None
+
+
+def functional() -> tz.Model:
+    start = layers.Input((3,))
+    return tz.Model(start, layers.Dense(1)(layers.concatenate([start, layers.Dense(2)(start)])))
+
+
+@pytest.mark.parametrize("build", [lambda: tz.Sequential([layers.Input((3,)), layers.Dense(1)]), functional])
+def test_a_fitted_model_can_be_copied_and_holds_no_data(build):
+    x, y = regression()
+    model = build()
+    model.compile("sgd", "mse")
+    model.fit(x, y, verbose=0)
+    assert "feed" not in model.history.params
+    expected = model.predict(x, verbose=0)
+    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(made.predict(x, verbose=0), expected)
+        made.fit(x, y, verbose=0)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
