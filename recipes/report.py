@@ -118,7 +118,7 @@ def _metrics_table(metrics: Metrics) -> str:
     parts = {key: value for key, value in metrics.items() if isinstance(value, dict)}
     names = list(dict.fromkeys(name for values in parts.values() for name in values))
     rows = [[name.replace("_", " "), *(values.get(name, "") for values in parts.values())] for name in names]
-    singles = [(key, value) for key, value in metrics.items() if key not in parts]
+    singles = [(key.replace("_", " "), value) for key, value in metrics.items() if key not in parts]
     return _table(("", *parts), rows) + "<br>" + _table((), singles)
 
 

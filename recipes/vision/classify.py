@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...training import callbacks, utils
+from ...training import utils
 from ..image_prediction import explain_images, predict_images
 from ..registry import Metrics, recipe
 from ._own_pictures import OwnPicturesConfig, finish, fit, load, make_model
@@ -33,13 +33,6 @@ class Config(OwnPicturesConfig):
     weight_decay: float = 0.05
     drop_path: float | None = None
     """Rate of stochastic depth at the last block, for models that have it."""
-    ema: float = 0.0
-    """Validate and end with a moving average of the weights in which the old average has this share; 0: none."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must lie in [0, 1), received {self.ema}.")
 
 
 @recipe(
@@ -55,6 +48,5 @@ def run(config: Config, run: RunFolder) -> Metrics:
     utils.set_random_seed(config.seed)
     options = {} if config.drop_path is None else {"drop_path": config.drop_path}
     model = make_model(config.model, splits, config.image_size, weights=config.weights, **options)
-    extra = [callbacks.ModelEMA(config.ema)] if config.ema else []
-    fit(model, splits, config, run, epochs=config.epochs, learning_rate=config.learning_rate, extra=extra)
-    return finish(model, splits.test, config, run)
+    fit(model, splits, config, run, epochs=config.epochs, learning_rate=config.learning_rate)
+    return finish(model, splits.test, config, run, skipped=splits.skipped)

@@ -99,7 +99,7 @@ def run(config: Config, run: RunFolder) -> Metrics:
     rates = finetuning.layerwise_learning_rates(model, config.layer_decay)
     options = {"initial_epoch": epochs, "epochs": epochs + config.epochs, "stage": "whole", "rates": rates}
     fit(model, splits, config, run, learning_rate=config.learning_rate, **options)
-    metrics = finish(model, splits.test, config, run)
+    metrics = finish(model, splits.test, config, run, skipped=splits.skipped)
 
     rate, epochs = config.scratch_learning_rate, config.head_epochs + config.epochs
     fit(scratch, splits, config, run, epochs=epochs, learning_rate=rate, stage="scratch", log="scratch")

@@ -1,9 +1,13 @@
-"""The parts of vision/airbench, each against what it is meant to do."""
+"""The parts of vision/airbench, each against what it is meant to do; and the files of CIFAR-10, end to end."""
+
+import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tenzoo as tz
+from tenzoo.recipes.run_folder import RunFolder
 from tenzoo.recipes.vision import airbench
 from tenzoo.recipes.vision._classification import Split
 
@@ -96,3 +100,38 @@ def test_learns():
     model.compile(airbench.make_optimizer(config, 16), loss, metrics=["accuracy"])
     history = model.fit(airbench.batches(Split(images, labels), config), epochs=8, steps_per_epoch=2, verbose=0).history
     assert history["accuracy"][-1] > 0.6 > history["accuracy"][0]
+
+
+@pytest.mark.parametrize("recipe", ["airbench", "cifar10-resnet20"])
+def test_on_the_published_files(tenzoo, tmp_path, monkeypatch, recipe):
+    """From batches in the binary form, a byte for the label before 3072 for the pixels, to a prediction."""
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    images, labels = tz.datasets.info("cifar10").arrays("train", "synthetic", size=72)
+    records = np.concatenate([labels[:, None], images.transpose(0, 3, 1, 2).reshape(72, -1)], 1).astype(np.uint8)
+    names = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]
+    for name, part in zip(names, np.split(records, 6)):
+        part.tofile(folder / name)
+    biases, callbacks = [], RunFolder.callbacks
+
+    def with_spy(run):
+        spy = tz.callbacks.LambdaCallback()
+        if recipe == "airbench":
+            spy.on_epoch_end = lambda epoch, logs: biases.append(np.array(spy.model.whiten.bias))
+        return [spy, *callbacks(run)]
+
+    monkeypatch.setattr(RunFolder, "callbacks", with_spy)
+    options = ["--batch-size", 16, "--data", tmp_path, "--json", "--out", tmp_path / "run"]
+    options += ["--width", 4, "--epochs", 5] if recipe == "airbench" else ["--depth", 8, "--epochs", 1]
+    status, output, errors = tenzoo("run", f"vision/{recipe}", *options)
+    assert status == 0, errors
+    assert json.loads(output)["test"]["loss"] > 0
+    if recipe == "airbench":  # the biases of the first layer are trained for three epochs
+        moved = [not np.array_equal(before, after) for before, after in zip([0 * biases[0], *biases], biases)]
+        assert moved == [True, True, True, False, False]
+
+    Image.fromarray(images[0]).save(tmp_path / "photo.png")
+    status, output, errors = tenzoo("predict", tmp_path / "run", tmp_path / "photo.png", "--json")
+    assert status == 0, errors
+    labels = {entry["label"] for entry in json.loads(output)[0]["predictions"]}
+    assert labels < set(tz.datasets.info("cifar10").classes)
