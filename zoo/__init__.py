@@ -27,7 +27,7 @@ def load(source: str | os.PathLike, **options: Any) -> Any:
 
     Args:
         options: for the model, such as ``features_only=True`` or ``drop_path=0.1``; with another number of
-            ``classes`` than the weights have, the classifier starts anew.
+            ``classes`` than the weights have, or for weights without a classifier, that starts anew.
 
     Raises:
         CheckpointError: what is missing, damaged, of an unknown kind, or does not fit; nothing is half loaded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,37 +62,65 @@ def their_names(path: str, converter: Converter) -> list[str]:
     return [name[: braces.start()] + part + name[braces.end() :] for part in braces[1].split(",")]
 
 
-def count_known(model: Layer, names: Any, converter: Converter) -> int:
-    """How many weights of ``model`` are among ``names`` under the names of ``converter``."""
+def count_known(model: Layer, tensors: Mapping[str, np.ndarray], converter: Converter) -> int:
+    """How many weights of ``model`` are among ``tensors`` under the names of ``converter``."""
+    names = set(usual_names(model, tensors, converter))
     converter = converter.for_model(model)
-    return sum(set(their_names(path, converter)) <= set(names) for path, _, _ in named_weights(model))
+    return sum(names.issuperset(their_names(path, converter)) for path, _, _ in named_weights(model))
+
+
+def usual_names(model: Layer, tensors: Mapping[str, np.ndarray], converter: Converter) -> Mapping[str, np.ndarray]:
+    """Tensors under the names that ``converter`` knows, where files of one library differ in them.
+
+    Models of transformers without a head, such as ViTModel, leave the first part of their names out.
+    """
+    for pattern, replacement in converter.renamed:
+        tensors = {re.sub(pattern, replacement, name): tensor for name, tensor in tensors.items()}
+    if converter.format == "transformers":
+        converter = converter.for_model(model)
+        paths = (path for path, _, _ in named_weights(model) if path.partition(".")[0] not in model._head_layers)
+        body = [name for path in paths for name in their_names(path, converter)]
+        prefix = body[0].partition(".")[0] + "."
+        if any(name.removeprefix(prefix) in tensors for name in body):
+            tensors = {prefix + name: tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def missing_head(model: Layer, tensors: Mapping[str, np.ndarray], converter: Converter) -> list[str]:
+    """The layers that ``tensors`` have nothing for if these are of the model without its head, otherwise none."""
+    converter = converter.for_model(model)
+    lacking: dict[str, bool] = {}  # by attribute of the model: whether all of its weights
+    for path, _, _ in named_weights(model):
+        layer = path.partition(".")[0]
+        lacks = not any(name in tensors for name in their_names(path, converter))
+        lacking[layer] = lacking.get(layer, True) and lacks
+    missing = {layer for layer, lacks in lacking.items() if lacks}
+    return sorted(missing) if set(model._classifiers) <= missing <= set(model._head_layers) else []
 
 
 def fill(
-    model: Layer, tensors: Mapping[str, np.ndarray], converter: Converter, source: str, new_head: bool = False
+    model: Layer, tensors: Mapping[str, np.ndarray], converter: Converter, source: str, fresh: Collection[str] = ()
 ) -> None:
     """Give every weight of ``model`` its tensor, all or none.
 
     Args:
         tensors: by their names, in the layout of their library.
         source: what to name in errors.
-        new_head: the classifier keeps its own weights, whatever the tensors have for it.
+        fresh: attributes of layers that keep their own weights, whatever the tensors have for them.
 
     Raises:
         CheckpointError: names tensors that are missing, surplus, or of another shape.
     """
     converter = converter.for_model(model)
-    values, used, problems = {}, set(), []
+    values, used, missing, misshapen = {}, set(), [], []
     for path, layer, variable in named_weights(model):
         theirs = their_names(path, converter)
         used.update(theirs)
-        if new_head and path.partition(".")[0] in model._classifiers:
+        if path.partition(".")[0] in fresh:
             continue
-        missing = [name for name in theirs if name not in tensors]
-        if missing:
-            problems += [
-                f"missing: {name}, for {path} {list(variable.shape)}{_near(name, tensors)}" for name in missing
-            ]
+        absent = [name for name in theirs if name not in tensors]
+        if absent:
+            missing += [(name, f"for {path} {list(variable.shape)}") for name in absent]
             continue
         value = _stacked([tensors[name] for name in theirs])
         if converter.format == "keras":
@@ -105,16 +133,28 @@ def fill(
             values[path] = variable, value
         else:
             shapes = " + ".join(str(list(tensors[name].shape)) for name in theirs)
-            problems.append(f"misshapen: {' + '.join(theirs)} {shapes}, for {path} {list(variable.shape)}")
+            misshapen.append(f"misshapen: {' + '.join(theirs)} {shapes}, for {path} {list(variable.shape)}")
     ignored = (*_ALWAYS_IGNORED, *converter.ignored)
-    surplus = (n for n in tensors if n not in used and not any(re.search(pattern, n) for pattern in ignored))
-    problems += [f"surplus: {name} {list(tensors[name].shape)}" for name in surplus]
-    if problems:
-        shown = "".join(f"\n  {problem}" for problem in problems[:20])
-        more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise CheckpointError(f"{source} does not fit {type(model).__name__} '{model.name}'.{shown}{more}")
+    surplus = [n for n in tensors if n not in used and not any(re.search(pattern, n) for pattern in ignored)]
+    if missing or misshapen or surplus:
+        wanted = [f"missing: {name}, {place}{_near(name, surplus)}" for name, place in missing]
+        extra = [f"surplus: {name} {list(tensors[name].shape)}" for name in surplus]
+        kinds = (wanted, misshapen, extra)
+        raise CheckpointError(
+            f"{source} does not fit {type(model).__name__} '{model.name}'{_listed(kinds, len(values))}"
+        )
     for variable, value in values.values():
         variable.assign(np.ascontiguousarray(value, variable.dtype))
+
+
+def _listed(kinds: Sequence[list[str]], fitting: int) -> str:
+    """What is wrong, line by line; where little fits, a few lines of each kind."""
+    count = sum(map(len, kinds))
+    other = fitting < count
+    lines = [line for kind in kinds for line in (kind[:3] if other else kind)][:20]
+    text = f": it seems to be of another model, as {fitting} of its weights are there." if other else "."
+    more = f"\n  … and {count - len(lines)} more" if count > len(lines) else ""
+    return text + "".join(f"\n  {line}" for line in lines) + more
 
 
 def to_our_layout(value: np.ndarray, layer: Layer, variable: Variable) -> np.ndarray:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,25 @@ import numpy as np
 
 from ..core.errors import unknown
 from ..layers.layer import blank_weights
-from ..training import SavedFileError, interop, load_model
+from ..training import interop, load_model
 from ..training.keras_files import is_keras_file, read_keras_config, read_keras_layers
+from ..training.saving import from_safetensors
 from . import hub, registry
-from .conversion import CheckpointError, count_known, fill, fold_biases, named_weights, their_names
+from .conversion import (
+    CheckpointError,
+    count_known,
+    fill,
+    fold_biases,
+    missing_head,
+    named_weights,
+    their_names,
+    usual_names,
+)
 from .registry import Converter, ModelInfo, Weights
+
+_TORCH_FILES = (".bin", ".pt", ".pth")
+
+logger = logging.getLogger("tenzoo.zoo")
 
 
 def load(source: str | os.PathLike, options: dict[str, Any]) -> Any:
@@ -29,12 +44,33 @@ def load(source: str | os.PathLike, options: dict[str, Any]) -> Any:
     if path.is_dir():
         return _from_folder(path, str(path), options)
     if not path.exists():
-        raise CheckpointError(f"There is neither a file nor a folder {path}; a model of the hub is hf://owner/name.")
+        raise CheckpointError(f"There is neither a file nor a folder {source}; {_instead(str(source))}.")
     if is_keras_file(str(path)):
         return _from_keras_file(path, options)
-    if options:
-        raise TypeError(f"A model that was saved whole takes no options; received {', '.join(options)} for {path}.")
-    return load_model(path)
+    if path.suffix in (".safetensors", *_TORCH_FILES):
+        raise CheckpointError(_weights_alone(path))
+    surplus = sorted(options.keys() - {"classes", "features_only"})
+    if surplus:
+        raise TypeError(
+            f"A model that was saved whole takes the options classes and features_only; received {', '.join(surplus)} "
+            f"for {path}."
+        )
+    model = load_model(path)
+    if options and not hasattr(model, "replace_head"):
+        raise TypeError(f"{path} holds a {type(model).__name__}, no classifier of the zoo; it takes no options.")
+    return _adapted(model, options)
+
+
+def _instead(source: str) -> str:
+    """What was meant by the name of a model that is not on this disk."""
+    if source in registry.names():
+        return f"the model of the zoo is made by tz.zoo.create({source!r}, weights=...)"
+    address = re.fullmatch(r"(?:https?://huggingface\.co/)?([\w.-]+/[\w.-]+)/?", source)
+    return f"a model of the hub is {f'hf://{address[1]}' if address else 'hf://owner/name'}"
+
+
+def _weights_alone(path: Path) -> str:
+    return f"{path} holds weights alone; name their model: tz.zoo.create(name, weights={str(path)!r})."
 
 
 def create_pretrained(entry: ModelInfo, weights: Weights, options: dict[str, Any]) -> Any:
@@ -42,10 +78,7 @@ def create_pretrained(entry: ModelInfo, weights: Weights, options: dict[str, Any
     folder = hub.fetch(weights.source)
     config = _read_json(folder / hub.CONFIG)
     converter = _converter_for(config, str(folder))
-    settings = {"classes": weights.classes, **options, "features_only": False}
-    with blank_weights():
-        model = entry.create(**settings)
-    _put_in(model, read_weights(folder), converter, weights.source, settings["classes"] != weights.classes, options)
+    model = _trained(entry.create, read_weights(folder), converter, weights.source, options, weights.classes)
     facts = _facts(model, folder, config, weights.source)
     _describe(model, {**facts, "license": weights.license})
     return model
@@ -58,32 +91,28 @@ def create_from_file(entry: ModelInfo, path: Path, options: dict[str, Any]) -> A
         if not converters:
             raise CheckpointError(f"{path} is of Keras, whose names for the weights of {entry.name} are not known.")
         return _from_keras(converters[0], {"name": entry.name}, path, options)
+    settings = {**options, "features_only": False}
     with blank_weights():
-        model = entry.create(**{**options, "features_only": False})
-    if path.is_dir():
-        tensors = read_weights(path)
-    else:
-        with contextlib.suppress(SavedFileError):
-            model.load_weights(path)
-            if options.get("features_only"):
-                model.remove_head()
-            return model
-        tensors = _read_tensors(path)
+        model = entry.create(**settings)
+        classes = None if path.is_dir() else _own_classes(model, path)
+        if classes is not None:
+            model = entry.create(**settings | {"classes": classes})
+    if classes is not None:
+        model.load_weights(path)
+        return _adapted(model, options)
+    tensors = read_weights(path) if path.is_dir() else _read_tensors(path)
     converters = [converter for converter in registry.family_converters(entry) if converter.format != "keras"]
     if not converters:
         raise CheckpointError(f"{path} does not fit {entry.name}, and no other names of its weights are known.")
     converter = max(converters, key=lambda candidate: count_known(model, tensors, candidate))
-    _put_in(model, tensors, converter, str(path), _has_other_head(model, tensors, converter), options)
-    return model
+    return _trained(entry.create, tensors, converter, str(path), options)
 
 
 def _from_keras_file(path: Path, options: dict[str, Any]) -> Any:
     """A model of keras.applications that Keras saved whole."""
     config = read_keras_config(path)
     if not config:
-        raise CheckpointError(
-            f"{path} holds weights alone; name their model: tz.zoo.create(name, weights={str(path)!r})."
-        )
+        raise CheckpointError(_weights_alone(path))
     name = re.sub(r"_\d+$", "", str(config.get("name")))  # mobilenet_1.00_224
     converter = registry.find_converter("keras", name)
     if converter is None:
@@ -99,28 +128,81 @@ def _from_keras_file(path: Path, options: dict[str, Any]) -> Any:
 def _from_keras(converter: Converter, config: dict[str, Any], path: Path, options: dict[str, Any]) -> Any:
     """A model of the zoo in the form that Keras gives it, with weights from a file."""
     tensors = fold_biases(read_keras_layers(path))
-    (bias,) = their_names("classifier.bias", converter.for_model(None))
-    if bias not in tensors:
-        raise CheckpointError(f"{path} has no {bias}; a model without its head is not supported.")
-    trained = tensors[bias].size
-    settings = {"classes": trained, **options, "features_only": False}
-    with _naming(str(path)), blank_weights():
-        model = converter.build(config, **settings)
-        model.build_default()
-    _put_in(model, tensors, converter, str(path), settings["classes"] != trained, options)
+
+    def make(**settings: Any) -> Any:
+        with _naming(str(path)):
+            model = converter.build(config, **settings)
+            model.build_default()
+        return model
+
+    model = _trained(make, tensors, converter, str(path), options)
     model.card.source = str(path)
     return model
 
 
-def _put_in(
-    model: Any, tensors: Mapping, converter: Converter, source: str, new_head: bool, options: dict[str, Any]
-) -> None:
-    """Fill a whole model. A classifier that the tensors do not fit starts with random weights."""
-    fill(model, tensors, converter, source, new_head)
-    if new_head:
-        model.replace_head(model.classes)
+def _own_classes(model: Any, path: Path) -> int | None:
+    """For how many classes the weights in a file of ours are; None for a file of another library."""
+    if path.suffix == ".tenzoo":
+        return getattr(load_model(path), "classes", model.classes)
+    if path.suffix in (*_TORCH_FILES, ".json"):
+        return None
+    _refuse_other_kinds(path)
+    arrays, order = from_safetensors(str(path), path.read_bytes())
+    if not order:
+        return None
+    place = [weight is model.classifier.bias for weight in model.weights].index(True)
+    bias = arrays[order[place]] if place < len(order) else None
+    return model.classes if bias is None or bias.ndim != 1 else bias.size
+
+
+def _trained(
+    make: Callable[..., Any],
+    tensors: Mapping[str, np.ndarray],
+    converter: Converter,
+    source: str,
+    options: dict[str, Any],
+    classes: int | None = None,
+) -> Any:
+    """A model filled with ``tensors``, whose head then becomes what the options ask for.
+
+    Args:
+        make: makes the model from options.
+        classes: for how many the tensors are trained; None if the tensors have to tell.
+    """
+    settings = {**options, "features_only": False} | ({"classes": classes} if classes else {})
+    with blank_weights():
+        model = make(**settings)
+        tensors = usual_names(model, tensors, converter)
+        if not classes and (trained := _classes_of(model, tensors, converter)) not in (None, model.classes):
+            model = make(**settings | {"classes": trained})
+    missing = missing_head(model, tensors, converter)
+    if missing and not options.get("features_only"):
+        if "classes" not in options:
+            raise CheckpointError(
+                f"{source} has no weights for the head of {type(model).__name__} ({', '.join(missing)}): give the "
+                "number of classes for one that starts anew, as in classes=10, or features_only=True."
+            )
+        logger.warning("%s has no weights for %s, which therefore start at random.", source, ", ".join(missing))
+        model = make(**options)
+    fill(model, tensors, converter, source, missing)
+    return _adapted(model, options)
+
+
+def _classes_of(model: Any, tensors: Mapping[str, np.ndarray], converter: Converter) -> int | None:
+    """For how many classes the tensors are; None if they have no classifier."""
+    converter = converter.for_model(model)
+    paths = {id(variable): path for path, _, variable in named_weights(model)}
+    (name,) = their_names(paths[id(model.classifier.bias)], converter)
+    return tensors[name].size if name in tensors else None
+
+
+def _adapted(model: Any, options: dict[str, Any]) -> Any:
+    """A filled model with a new head if ``classes`` is another number than it has, or without one."""
     if options.get("features_only"):
         model.remove_head()
+    elif "classes" in options and options["classes"] != model.classes:
+        model.replace_head(options["classes"])
+    return model
 
 
 def read_weights(folder: Path) -> Mapping[str, np.ndarray]:
@@ -137,11 +219,27 @@ def read_weights(folder: Path) -> Mapping[str, np.ndarray]:
 
 def _read_tensors(file: Path) -> dict[str, np.ndarray]:
     try:
-        if file.suffix in (".bin", ".pt", ".pth"):
+        _refuse_other_kinds(file)
+        if file.suffix in _TORCH_FILES:
             return interop.read_torch(file)
         return interop.read_safetensors(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"{error.filename} is missing; was the download interrupted?") from error
+
+
+def _refuse_other_kinds(file: Path) -> None:
+    """Name what often lies where weights should be."""
+    with open(file, "rb") as content:
+        start = content.read(64)
+    kind = None
+    if start.startswith(b"version https://git-lfs"):
+        kind = "a pointer of git-lfs in place of the file; get it with `git lfs pull`"
+    elif start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        kind = "a web page; download the file itself"
+    elif file.suffix in _TORCH_FILES and start[:1] == b"\x80":
+        kind = "a plain pickle, which is not read; load it in torch ≥ 1.6 and torch.save() its state_dict() again"
+    if kind is not None:
+        raise CheckpointError(f"{file} is {kind}.")
 
 
 # Folders with a config.json
@@ -150,12 +248,17 @@ def _read_tensors(file: Path) -> dict[str, np.ndarray]:
 def _from_folder(folder: Path, source: str, options: dict[str, Any]) -> Any:
     config = _read_json(folder / hub.CONFIG)
     converter = _converter_for(config, source)
-    trained = _number_of_classes(config)
-    settings = {"image_size": _image_size(config, folder), "classes": trained, **options, "features_only": False}
-    with _naming(source), blank_weights():
-        model = converter.build(config, **settings)
-        model.build_default()
-    _put_in(model, read_weights(folder), converter, source, settings["classes"] != trained, options)
+    with _naming(source):
+        size = {"image_size": _image_size(config, folder)}
+        classes = _number_of_classes(config)
+
+    def make(**settings: Any) -> Any:
+        with _naming(source):
+            model = converter.build(config, **(size | settings))
+            model.build_default()
+        return model
+
+    model = _trained(make, read_weights(folder), converter, source, options, classes)
     _describe(model, _facts(model, folder, config, source))
     return model
 
@@ -180,7 +283,7 @@ def _converter_for(config: dict[str, Any], source: str) -> Converter:
         format, kind, keys = (
             "transformers",
             "model_type",
-            [*config.get("architectures", [])[:1], config.get("model_type")],
+            [*(config.get("architectures") or [])[:1], config.get("model_type")],
         )
     for key in keys:
         found = registry.find_converter(format, str(key))
@@ -196,33 +299,26 @@ def _number_of_classes(config: dict[str, Any]) -> int:
 
 
 @contextlib.contextmanager
-def _naming(source: str) -> Iterator[None]:
+def _naming(source: str, file: str = hub.CONFIG) -> Iterator[None]:
     """Let what is wrong with a config name the model."""
     try:
         yield
+    except CheckpointError:
+        raise
     except KeyError as error:
-        raise CheckpointError(f"{source}: its config.json lacks {error}.") from error
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: no model can be made from its config.json: {error}") from error
-
-
-def _has_other_head(model: Any, tensors: Mapping[str, np.ndarray], converter: Converter) -> bool:
-    """Whether the tensors are of a classifier for another number of classes."""
-    for path, _, variable in named_weights(model):
-        if path == "classifier.bias":
-            (name,) = their_names(path, converter)
-            return name in tensors and tensors[name].shape != variable.shape
-    return False
+        raise CheckpointError(f"{source}: its {file} lacks {error}.") from error
+    except (TypeError, ValueError, IndexError, AttributeError, MemoryError) as error:
+        raise CheckpointError(f"{source}: no model can be made from its {file}: {error}") from error
 
 
 # What the files beside the weights say
 
 
 def _image_size(config: dict[str, Any], folder: Path) -> int:
-    size = _size_of(config, _optional_json(folder / hub.PROCESSOR))
-    if size[0] != size[1]:
-        raise CheckpointError(f"{folder}: images of {size[0]} × {size[1]} are not square, which is not supported.")
-    return size[0]
+    height, width = _size_of(config, _optional_json(folder / hub.PROCESSOR))
+    if height != width:
+        raise CheckpointError(f"{folder}: images of {height} × {width} are not square, which is not supported.")
+    return int(height)
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
@@ -246,9 +342,11 @@ def _facts(model: Any, folder: Path, config: dict[str, Any], source: str) -> dic
     processor = _optional_json(folder / hub.PROCESSOR)
     facts: dict[str, Any] = {"source": source, "license": (config.get("pretrained_cfg") or {}).get("license")}
     if "pretrained_cfg" in config:
-        facts["preprocess"] = Preprocess.from_timm(config["pretrained_cfg"])
+        with _naming(source):
+            facts["preprocess"] = Preprocess.from_timm(config["pretrained_cfg"])
     elif processor:
-        facts["preprocess"] = Preprocess.from_transformers(processor)
+        with _naming(source, hub.PROCESSOR):
+            facts["preprocess"] = Preprocess.from_transformers(processor)
     labels = config.get("id2label") or dict(enumerate(config.get("label_names") or ()))
     if len(labels) == model.classes:
         facts["labels"] = [str(labels[key]) for key in sorted(labels, key=int)]

@@ -70,6 +70,7 @@ class Converter:
     module: str
     names: Names | Callable[[Any], Names]
     ignored: tuple[str, ...]
+    renamed: Names
     build: Callable[..., Any]
 
     def for_model(self, model: Any) -> Converter:
@@ -111,7 +112,11 @@ def weights(name: str, source: str, license: str, classes: int, trained_on: str)
 
 
 def converter(
-    format: str, *keys: str, names: Names | Callable[[Any], Names], ignored: tuple[str, ...] = ()
+    format: str,
+    *keys: str,
+    names: Names | Callable[[Any], Names],
+    ignored: tuple[str, ...] = (),
+    renamed: Names | None = None,
 ) -> Callable[[Callable], Callable]:
     """Mark a function that makes the model which a ``config.json`` of another library describes.
 
@@ -124,10 +129,12 @@ def converter(
             replacement means two of their tensors, one under the other in ours. A function of the model may give the
             pairs, where names depend on how many blocks it has.
         ignored: patterns of their tensors that carry nothing that we need.
+        renamed: pairs for :func:`re.sub` that are applied to the names in Keras's files first, where these are not
+            the same in all of them.
     """
 
     def register(build: Callable[[dict[str, Any]], Any]) -> Callable:
-        made = Converter(format, build.__module__, names, ignored, build)
+        made = Converter(format, build.__module__, names, ignored, renamed or [], build)
         _converters.update({(format, key): made for key in keys})
         return build
 
@@ -170,8 +177,9 @@ def create(name: str, weights: str | os.PathLike | None = None, **options: Any) 
     Args:
         weights: None for random ones; the name of trained weights, as ``info(name).weights`` lists them
             ("imagenet"); or the path of a file or folder with weights of ours, of timm, torchvision, transformers or
-            keras.applications. If ``classes`` is another number than they were trained for, the classifier stays
-            random; if ``image_size`` is another, learnt positions are resampled.
+            keras.applications, which also say how many ``classes`` there are. If ``classes`` is another number than
+            they were trained for, or they have no classifier, that starts at random; if ``image_size`` is another,
+            learnt positions are resampled.
         options: those of the entry point, such as ``classes``, ``channels``, ``features_only``, ``drop_path``.
 
     Raises:

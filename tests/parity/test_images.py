@@ -36,8 +36,8 @@ on_photographs = pytest.mark.parametrize("file", PHOTOGRAPHS, ids=lambda file: f
 
 
 @pytest.fixture(scope="module")
-def functional():
-    return pytest.importorskip("torchvision.transforms.functional")
+def functional(torchvision):
+    return torchvision.transforms.functional
 
 
 def pixels(image):
@@ -112,8 +112,7 @@ def test_image_processors(file, name):
 
 @on_photographs
 @pytest.mark.parametrize("name", ["resnet50", "vit_tiny_patch16_224", "efficientnet_b0"])
-def test_evaluation_transforms_of_timm(file, name):
-    timm = pytest.importorskip("timm")
+def test_evaluation_transforms_of_timm(timm, file, name):
     config = timm.create_model(name).pretrained_cfg
     reference = timm.data.create_transform(**timm.data.resolve_data_config(config))
     expected = reference(opened(file)).numpy().transpose(1, 2, 0)

@@ -1,6 +1,5 @@
 """The zoo against transformers and timm: the same weights give the same outputs and the same gradients."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -225,11 +224,8 @@ def test_images_of_another_size_than_the_positions_were_learnt_for(side, tmp_pat
     assert_close(zoo.load(tmp_path, image_size=side)(images(side)), expected, 1e-4)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
 @pytest.mark.parametrize("side", [160, 288])
-def test_timm_for_images_of_another_size(side, tmp_path):
-    import timm
-
+def test_timm_for_images_of_another_size(timm, side, tmp_path):
     settings = {"depth": 1, "num_classes": 5}
     theirs = shaken(timm.create_model("vit_tiny_patch16_224", **settings))
     safetensors_torch.save_file(theirs.state_dict(), tmp_path / "model.safetensors")
@@ -241,11 +237,8 @@ def test_timm_for_images_of_another_size(side, tmp_path):
     assert_close(ours(images(side)), expected, 1e-4)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
 @pytest.mark.parametrize("name", [*TIMM, *SMALL_TIMM])
-def test_timm(name, tmp_path):
-    import timm
-
+def test_timm(timm, name, tmp_path):
     torch.manual_seed(0)
     side, settings, options = SMALL_TIMM[name] if name in SMALL_TIMM else (TIMM[name], {}, {})
     theirs = shaken(timm.create_model(name, num_classes=5, **settings))
@@ -257,8 +250,7 @@ def test_timm(name, tmp_path):
     assert compared == len(ours.trainable_variables)
 
 
-def test_torchvision(tmp_path):
-    torchvision = pytest.importorskip("torchvision")
+def test_torchvision(torchvision, tmp_path):
     torch.manual_seed(0)
     theirs = shaken(torchvision.models.shufflenet_v2_x0_5(num_classes=5))
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
@@ -273,8 +265,8 @@ PUBLISHED = json.loads((Path(__file__).parents[1] / "zoo" / "published.json").re
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
-def test_published_sizes(library):
-    makers = pytest.importorskip(library)
+def test_published_sizes(library, request):
+    makers = request.getfixturevalue(library)
     make = makers.create_model if library == "timm" else makers.models.get_model
     wrong = {}
     for name, (size, source) in PUBLISHED.items():
@@ -325,16 +317,14 @@ def test_pixels_are_those_of_the_image_processor(name, pictures):
         np.testing.assert_allclose(preprocess(file), expected.transpose(1, 2, 0), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
 @pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_pixels_are_those_of_timm(crop_pct, interpolation, pictures):
+def test_pixels_are_those_of_timm(timm, crop_pct, interpolation, pictures):
     from PIL import Image
-    from timm.data import create_transform
 
     config = {"input_size": (3, 224, 224), "crop_pct": crop_pct, "interpolation": interpolation}
     config |= {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    transform, preprocess = create_transform(**config), Preprocess.from_timm(config)
+    transform, preprocess = timm.data.create_transform(**config), Preprocess.from_timm(config)
     for file in pictures:
         expected = transform(Image.open(file)).numpy().transpose(1, 2, 0)
         np.testing.assert_allclose(preprocess(file), expected, rtol=1e-5, atol=1e-5)

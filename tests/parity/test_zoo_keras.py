@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tenzoo import core, training, zoo
+from tenzoo import core, layers, training, zoo
 from tenzoo.core import ops
 from tenzoo.zoo import conversion, registry
 
@@ -53,9 +53,12 @@ def options_for(name):
         return {"stages": one_each(B0)}
     if name.startswith("resnet"):
         return {"depths": (2, 2, 2), "widths": (96, 128, 160)}
+    if name == "convnext_tiny":
+        return dict(zip(("depths", "widths"), SMALL_CONVNEXT))
     return {"depths": (1, 2, 1, 1)} if name == "densenet121" else {}
 
 
+SMALL_CONVNEXT = (1, 2, 1, 1), (8, 16, 24, 32)
 # Keras's name: ours, how Keras makes it, side of the images
 MODELS = {
     "mobilenet_0.25": ("mobilenet_v1_025", lambda **o: apps.MobileNet(alpha=0.25, dropout=0, **o), 64),
@@ -81,6 +84,11 @@ MODELS = {
     "resnet50": ("resnet50", lambda **o: resnet("stack_residual_blocks_v1", False, name="resnet50", **o), 64),
     "resnet50v2": ("resnet50_v2", lambda **o: resnet("stack_residual_blocks_v2", True, name="resnet50v2", **o), 64),
     "vgg16": ("vgg16", apps.VGG16, 32),
+    "convnext_tiny": (
+        "convnext_tiny",
+        lambda **o: modules.convnext.ConvNeXt(*SMALL_CONVNEXT, name="convnext_tiny", include_preprocessing=False, **o),
+        64,
+    ),
 }
 
 
@@ -102,13 +110,13 @@ def floatx(request):
     jax.config.update("jax_enable_x64", before)
 
 
-def made(name):
+def made(name, **options):
     """A model of Keras with random weights everywhere, and the numbers of its layers without names not from 0 on."""
     keras.utils.set_random_seed(0)
     keras.utils.clear_session()
     keras.Sequential([keras.layers.Conv2D(1, 1), keras.layers.BatchNormalization()])
     _, make, side = MODELS[name]
-    model = make(input_shape=(side, side, 3), **COMMON)
+    model = make(input_shape=(side, side, 3), **(options or COMMON))
     generator = np.random.default_rng(0)
     for weight in model.weights:
         if not weight.path.startswith("normalization"):
@@ -159,8 +167,8 @@ def test_keras_applications(name, floatx, tmp_path):
         total = ops.sum(ours(pixels) * direction)
     weights = ours.trainable_variables
     gradients = dict(zip((weight.path for weight in weights), tape.gradient(total, weights), strict=True))
-    reference = gradients_of(theirs, inputs, direction)
     converter = registry.find_converter("keras", name).for_model(ours)
+    reference = conversion.usual_names(ours, gradients_of(theirs, inputs, direction), converter)
     for path, _, variable in conversion.named_weights(ours):
         if variable.trainable:
             (their_name,) = conversion.their_names(path, converter)
@@ -177,6 +185,36 @@ def test_keras_applications(name, floatx, tmp_path):
     assert zoo.load(tmp_path / "model.h5", classes=7, **options).classes == 7
     with pytest.raises(training.SavedFileError, match="weights alone"):
         zoo.load(tmp_path / "model.weights.h5")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_files_without_the_last_layers(name, tmp_path, caplog):
+    ours_name, _, side = MODELS[name]
+    theirs, options = made(name, weights=None, include_top=False), options_for(name)
+    pixels = np.random.default_rng(0).normal(size=(2, side, side, 3)).astype("float32")
+    expected = np.asarray(theirs(pixels * 255 if name == "efficientnetb0" else pixels))
+    theirs.save(tmp_path / "model.keras")
+    theirs.save(tmp_path / "model.h5")
+    theirs.save_weights(tmp_path / "model.weights.h5")
+
+    with pytest.raises(training.SavedFileError, match=r"model\.keras has no weights for the head .*classes=10"):
+        zoo.load(tmp_path / "model.keras", **options)
+    ours = zoo.load(tmp_path / "model.keras", classes=4, **options)
+    assert "has no weights for" in caplog.text and "classifier" in caplog.text
+    maps = ours.features(pixels)[-1]
+    if isinstance(getattr(ours, "top", None), layers.Layer):
+        maps = ours.top(maps)
+    if name == "convnext_tiny":
+        maps = ours.norm(ops.reshape(maps, (-1, maps.shape[-1]))).numpy().reshape(maps.shape)
+    assert_close(maps, expected, 1e-4)
+    assert all(np.ptp(np.asarray(ours(pixels)), axis=1) > 0), "the new head is not zero"
+
+    wanted = {"image_size": side, **options}
+    trunk = zoo.load(tmp_path / "model.keras", features_only=True, **options)
+    for file in ("model.weights.h5", "model.h5"):
+        created = zoo.create(ours_name, weights=tmp_path / file, features_only=True, **wanted)
+        for mine, loaded in zip(created.weights, trunk.weights, strict=True):
+            np.testing.assert_array_equal(mine, loaded)
 
 
 def test_a_file_of_another_model_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from ...core import Tensor, ops
 from ...layers import Dense, Layer, LayerNormalization, StochasticDepth
 from ...layers.initializers import Constant
 from ..registry import converter, model
-from .classifier import Classifier, Conv, DepthwiseConv, drop_rates
+from .classifier import Classifier, Conv, DepthwiseConv, drop_rates, with_keras_pixels
 
 INITIAL = "truncated_normal"
 
@@ -141,6 +141,12 @@ def convnext_large(**options):
 
 
 @model()
+def convnext_xlarge(**options):
+    """ConvNeXt-XL: 350 million parameters."""
+    return ConvNeXt((3, 3, 27, 3), (256, 512, 1024, 2048), **options)
+
+
+@model()
 def convnextv2_atto(**options):
     """ConvNeXt V2-A: 3.7 million parameters."""
     return ConvNeXt((2, 2, 6, 2), (40, 80, 160, 320), version=2, **options)
@@ -204,6 +210,7 @@ def v2_from_transformers(config: dict[str, Any], **options: Any) -> ConvNeXt:
     "convnext_small",
     "convnext_base",
     "convnext_large",
+    "convnext_xlarge",
     "convnextv2_atto",
     "convnextv2_tiny",
     "convnextv2_base",
@@ -224,3 +231,35 @@ def v2_from_transformers(config: dict[str, Any], **options: Any) -> ConvNeXt:
 def from_timm(config: dict[str, Any], **options: Any) -> ConvNeXt:
     """The networks of timm of these names."""
     return globals()[config["architecture"]](**options)
+
+
+@converter(
+    "keras",
+    "convnext_tiny",
+    "convnext_small",
+    "convnext_base",
+    "convnext_large",
+    "convnext_xlarge",
+    names=[
+        (r"^stem/", "stem_conv/"),
+        (r"^stem_norm/", "stem_layernorm/"),
+        (r"^downsamplers\.(\d)\.0/", r"downsampling_layernorm_\1/"),
+        (r"^downsamplers\.(\d)\.1/", r"downsampling_conv_\1/"),
+        (r"^stages\.(\d)\.(\d+)(\.|/)", r"stage_\1_block_\2_"),
+        (r"_depthwise/", "_depthwise_conv/"),
+        (r"_norm/", "_layernorm/"),
+        (r"_hidden/", "_pointwise_conv_1/"),
+        (r"_contract/", "_pointwise_conv_2/"),
+        (r"_scale$", "_layer_scale"),
+        (r"^norm/", "head_layernorm/"),
+        (r"^classifier/", "head_dense/"),
+    ],
+    renamed=[
+        (r"^convnext_[a-z]+_", ""),
+        (r"_layer_scale/.*", "_layer_scale"),
+        (r"^layer_normalization_0/", "head_layernorm/"),  # without the last layer it has no name
+    ],
+)
+def from_keras(config: dict[str, Any], **options: Any) -> ConvNeXt:
+    """keras.applications.ConvNeXtTiny to XLarge, but for their layer that prepares the images."""
+    return with_keras_pixels(globals()[config["name"]](**options), "torch")

@@ -78,11 +78,13 @@ class Preprocess(Serializable):
             resize = int(size[0] / config["crop_pct"]) if size[0] < 384 else None
         elif config.get("do_center_crop", False) and crop:
             resize, size = size[0] if len(size) == 1 else size, crop
-        normalise = config.get("do_normalize", True)
+        normalise, resample = config.get("do_normalize", True), config.get("resample", 2)
+        if resample not in _INTERPOLATIONS:
+            raise ValueError(f"resample is {resample!r}; known are {_INTERPOLATIONS}")
         return cls(
             size=size * (2 // len(size)),
             resize=resize,
-            interpolation=_INTERPOLATIONS[config.get("resample", 2)],
+            interpolation=_INTERPOLATIONS[resample],
             mean=tuple(config["image_mean"]) if normalise else (0.0, 0.0, 0.0),
             std=tuple(config["image_std"]) if normalise else (1.0, 1.0, 1.0),
         )
