@@ -135,7 +135,7 @@ def fill(
             shapes = " + ".join(str(list(tensors[name].shape)) for name in theirs)
             misshapen.append(f"misshapen: {' + '.join(theirs)} {shapes}, for {path} {list(variable.shape)}")
     ignored = (*_ALWAYS_IGNORED, *converter.ignored)
-    surplus = [n for n in tensors if n not in used and not any(re.search(pattern, n) for pattern in ignored)]
+    surplus = [n for n in sorted(tensors) if n not in used and not any(re.search(pattern, n) for pattern in ignored)]
     if missing or misshapen or surplus:
         wanted = [f"missing: {name}, {place}{_near(name, surplus)}" for name, place in missing]
         extra = [f"surplus: {name} {list(tensors[name].shape)}" for name in surplus]
