@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -105,7 +106,10 @@ def create_from_file(entry: ModelInfo, path: Path, options: dict[str, Any]) -> A
     if not converters:
         raise CheckpointError(f"{path} does not fit {entry.name}, and no other names of its weights are known.")
     converter = max(converters, key=lambda candidate: count_known(model, tensors, candidate))
-    return _trained(entry.create, tensors, converter, str(path), options)
+    if (path / hub.CONFIG).is_file():  # names alone do not tell in which framework it was trained
+        described = _converter_for(_read_json(path / hub.CONFIG), str(path))
+        converter = described if described in converters else converter
+    return _trained(functools.partial(entry.create, **converter.defaults), tensors, converter, str(path), options)
 
 
 def _from_keras_file(path: Path, options: dict[str, Any]) -> Any:

@@ -71,6 +71,7 @@ class Converter:
     names: Names | Callable[[Any], Names]
     ignored: tuple[str, ...]
     renamed: Names
+    defaults: dict[str, Any]
     build: Callable[..., Any]
 
     def for_model(self, model: Any) -> Converter:
@@ -117,6 +118,7 @@ def converter(
     names: Names | Callable[[Any], Names],
     ignored: tuple[str, ...] = (),
     renamed: Names | None = None,
+    defaults: dict[str, Any] | None = None,
 ) -> Callable[[Callable], Callable]:
     """Mark a function that makes the model which a ``config.json`` of another library describes.
 
@@ -131,10 +133,11 @@ def converter(
         ignored: patterns of their tensors that carry nothing that we need.
         renamed: pairs for :func:`re.sub` that are applied to the names in Keras's files first, where these are not
             the same in all of them.
+        defaults: options that our entry points need for these weights, such as another padding.
     """
 
     def register(build: Callable[[dict[str, Any]], Any]) -> Callable:
-        made = Converter(format, build.__module__, names, ignored, renamed or [], build)
+        made = Converter(format, build.__module__, names, ignored, renamed or [], defaults or {}, build)
         _converters.update({(format, key): made for key in keys})
         return build
 

@@ -195,6 +195,16 @@ def assert_same(ours, theirs, logits_of, pixels, converter):
     return compared
 
 
+def test_weights_that_were_trained_in_tensorflow_get_its_padding(tmp_path):
+    config = transformers.MobileNetV1Config(num_labels=5, depth_multiplier=0.25)
+    theirs = shaken(transformers.MobileNetV1ForImageClassification(config))
+    theirs.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = theirs(as_torch(images(64))).logits.numpy()
+    for weights in (tmp_path, tmp_path / "model.safetensors"):
+        assert_close(zoo.create("mobilenet_v1_025", weights=weights)(images(64)), expected, 1e-4)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers(name, tmp_path):
     model_class, config_class, settings, side = MODELS[name]

@@ -152,6 +152,10 @@ class Classifier(Model):
         return {**super().get_config(), "card": serialize(self.card)}
 
 
+# Options of nets that were trained in TensorFlow: its padding, and Keras's batch normalisation.
+TENSORFLOW = {"padding": "same", "epsilon": 1e-3}
+
+
 def with_keras_pixels(net: Classifier, mode: str) -> Classifier:
     """The classifier, with how Keras prepares its images noted; see :meth:`Preprocess.from_keras`."""
     if net.channels == 3:

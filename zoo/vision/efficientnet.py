@@ -8,7 +8,15 @@ from typing import Any
 from ...core import Tensor
 from ...layers import Layer, StochasticDepth
 from ..registry import converter, model
-from .classifier import ConvNorm, SqueezeExcite, StagedClassifier, drop_rates, round_channels, with_keras_pixels
+from .classifier import (
+    TENSORFLOW,
+    ConvNorm,
+    SqueezeExcite,
+    StagedClassifier,
+    drop_rates,
+    round_channels,
+    with_keras_pixels,
+)
 
 
 class MBConv(Layer):
@@ -201,7 +209,7 @@ def _transformers_names(net: EfficientNet) -> list:
     ]
 
 
-@converter("transformers", "efficientnet", names=_transformers_names)
+@converter("transformers", "efficientnet", names=_transformers_names, defaults=TENSORFLOW)
 def from_transformers(config: dict[str, Any], **options: Any) -> EfficientNet:
     """EfficientNetForImageClassification, converted from TensorFlow with its padding."""
     expected = {"hidden_act": ("swish", "silu"), "pooling_type": ("mean",), "squeeze_expansion_ratio": (0.25,)}
@@ -249,11 +257,12 @@ def from_timm(config: dict[str, Any], **options: Any) -> EfficientNet:
     "tf_efficientnet_b6",
     "tf_efficientnet_b7",
     names=_NAMES,
+    defaults=TENSORFLOW,
 )
 def from_timm_of_tensorflow(config: dict[str, Any], **options: Any) -> EfficientNet:
     """The networks of timm that were trained in TensorFlow."""
     ours = config["architecture"].removeprefix("tf_")
-    return globals()[ours](**({"padding": "same", "epsilon": 1e-3} | options))
+    return globals()[ours](**(TENSORFLOW | options))
 
 
 _KERAS_NAMES = [
@@ -287,4 +296,4 @@ _KERAS_NAMES = [
 def from_keras(config: dict[str, Any], **options: Any) -> EfficientNet:
     """keras.applications.EfficientNetB0 to B7, but for their layers that prepare the images."""
     entry = globals()[config["name"].replace("efficientnetb", "efficientnet_b")]
-    return with_keras_pixels(entry(**({"padding": "same", "epsilon": 1e-3} | options)), "torch")
+    return with_keras_pixels(entry(**(TENSORFLOW | options)), "torch")

@@ -8,7 +8,7 @@ from typing import Any
 from ...core import Tensor
 from ...layers import Layer, StochasticDepth
 from ..registry import converter, model
-from .classifier import ConvNorm, StagedClassifier, drop_rates, with_keras_pixels
+from .classifier import TENSORFLOW, ConvNorm, StagedClassifier, drop_rates, with_keras_pixels
 from .efficientnet import MBConv
 
 
@@ -223,11 +223,12 @@ def from_timm(config: dict[str, Any], **options: Any) -> EfficientNetV2:
     "tf_efficientnetv2_b2",
     "tf_efficientnetv2_b3",
     names=_NAMES,
+    defaults=TENSORFLOW,
 )
 def from_timm_of_tensorflow(config: dict[str, Any], **options: Any) -> EfficientNetV2:
     """The networks of timm that were trained in TensorFlow."""
     ours = config["architecture"].removeprefix("tf_")
-    return globals()[ours](**({"padding": "same", "epsilon": 1e-3} | options))
+    return globals()[ours](**(TENSORFLOW | options))
 
 
 _KERAS_NAMES = [
@@ -260,5 +261,5 @@ _KERAS_NAMES = [
 def from_keras(config: dict[str, Any], **options: Any) -> EfficientNetV2:
     """keras.applications.EfficientNetV2, but for its layers that prepare the images."""
     name = config["name"].replace("-", "_")
-    net = globals()[name](**({"padding": "same", "epsilon": 1e-3} | options))
+    net = globals()[name](**(TENSORFLOW | options))
     return with_keras_pixels(net, "torch" if "_b" in name else "128")

@@ -7,7 +7,7 @@ from typing import Any
 from ...core import Tensor
 from ...layers import Layer
 from ..registry import converter, model
-from .classifier import ConvNorm, StagedClassifier, with_keras_pixels
+from .classifier import TENSORFLOW, ConvNorm, StagedClassifier, with_keras_pixels
 
 
 class SeparableConv(Layer):
@@ -103,7 +103,7 @@ def _transformers_names(net: MobileNetV1) -> list:
     ]
 
 
-@converter("transformers", "mobilenet_v1", names=_transformers_names)
+@converter("transformers", "mobilenet_v1", names=_transformers_names, defaults=TENSORFLOW)
 def from_transformers(config: dict[str, Any], **options: Any) -> MobileNetV1:
     """MobileNetV1ForImageClassification, converted from TensorFlow with its padding."""
     for key, value in {"hidden_act": "relu6", "min_depth": 8}.items():
@@ -162,4 +162,4 @@ def _keras_names(net: MobileNetV1) -> list:
 def from_keras(config: dict[str, Any], **options: Any) -> MobileNetV1:
     """keras.applications.MobileNet."""
     entry = globals()[_KERAS.get(config["name"], config["name"])]
-    return with_keras_pixels(entry(**({"padding": "same", "epsilon": 1e-3} | options)), "tf")
+    return with_keras_pixels(entry(**(TENSORFLOW | options)), "tf")

@@ -8,7 +8,7 @@ from typing import Any
 from ...core import Tensor
 from ...layers import Layer, StochasticDepth
 from ..registry import converter, model
-from .classifier import ConvNorm, StagedClassifier, drop_rates, round_channels, with_keras_pixels
+from .classifier import TENSORFLOW, ConvNorm, StagedClassifier, drop_rates, round_channels, with_keras_pixels
 
 
 class InvertedResidual(Layer):
@@ -137,6 +137,7 @@ def _place(match: re.Match) -> str:
         (r"\.conv\.", ".convolution."),
         (r"\.norm\.", ".normalization."),
     ],
+    defaults=TENSORFLOW,
 )
 def from_transformers(config: dict[str, Any], **options: Any) -> MobileNetV2:
     """MobileNetV2ForImageClassification, converted from TensorFlow with its padding."""
@@ -212,4 +213,4 @@ def _keras_names(net: MobileNetV2) -> list:
 def from_keras(config: dict[str, Any], **options: Any) -> MobileNetV2:
     """keras.applications.MobileNetV2."""
     entry = globals()[_KERAS.get(config["name"], config["name"])]
-    return with_keras_pixels(entry(**({"padding": "same", "epsilon": 1e-3} | options)), "tf")
+    return with_keras_pixels(entry(**(TENSORFLOW | options)), "tf")

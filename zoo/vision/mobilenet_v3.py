@@ -7,7 +7,15 @@ from typing import Any
 from ...core import Tensor, ops
 from ...layers import Dense, Layer, StochasticDepth
 from ..registry import converter, model
-from .classifier import ConvNorm, SqueezeExcite, StagedClassifier, drop_rates, round_channels, with_keras_pixels
+from .classifier import (
+    TENSORFLOW,
+    ConvNorm,
+    SqueezeExcite,
+    StagedClassifier,
+    drop_rates,
+    round_channels,
+    with_keras_pixels,
+)
 
 
 class InvertedResidual(Layer):
@@ -228,4 +236,4 @@ def _keras_names(net: MobileNetV3) -> list:
 def from_keras(config: dict[str, Any], **options: Any) -> MobileNetV3:
     """keras.applications.MobileNetV3Large and MobileNetV3Small."""
     entry = globals()[_KERAS.get(config["name"], config["name"])]
-    return with_keras_pixels(entry(**({"padding": "same", "epsilon": 1e-3} | options)), "tf")
+    return with_keras_pixels(entry(**(TENSORFLOW | options)), "tf")

@@ -7,7 +7,7 @@ from typing import Any
 from ...core import Tensor, ops
 from ...layers import BatchNormalization, Layer
 from ..registry import converter, model
-from .classifier import Classifier, Conv, ConvNorm, DepthwiseConv, with_keras_pixels
+from .classifier import TENSORFLOW, Classifier, Conv, ConvNorm, DepthwiseConv, with_keras_pixels
 
 
 class SeparableConv(Layer):
@@ -179,4 +179,4 @@ def _keras_names(net: Xception) -> list:
 @converter("keras", "xception", names=_keras_names)
 def from_keras(config: dict[str, Any], **options: Any) -> Xception:
     """keras.applications.Xception."""
-    return with_keras_pixels(Xception(**({"padding": "same", "epsilon": 1e-3} | options)), "tf")
+    return with_keras_pixels(Xception(**(TENSORFLOW | options)), "tf")
