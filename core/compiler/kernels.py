@@ -340,7 +340,7 @@ def _max_pool(node: Node) -> Kernel | None:
             b.store(at, where, place)
 
         w.gather(b, lo, hi, source, b.const(type_, low), write)
-    return _made(module, x.shape[0] * w.positions, w.channels * len(w.window))
+    return _made(module, x.shape[0] * w.positions, w.channels * math.prod(w.window))
 
 
 def _spread(node: Node, chosen: bool) -> Kernel | None:
@@ -390,7 +390,7 @@ def _gathered_windows(node: Node, chosen: bool) -> Kernel | None:
             b.store(functools.reduce(operator.add, values), out, place)
 
         w.gather(b, lo, hi, pointers[0], zero, write)
-    return _made(module, x.shape[0] * w.positions, w.channels * len(w.window))
+    return _made(module, x.shape[0] * w.positions, w.channels * math.prod(w.window))
 
 
 # -- along an axis ---------------------------------------------------------------------------------------------------

@@ -389,19 +389,24 @@ def _write_parallel(module: Module) -> None:
                         b.call("sched_yield", i32, [])
 
 
+def _note_time(b: Builder, ticks: Value, k: Value) -> None:
+    """Put the processor's clock into item `k` of `ticks`."""
+    b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()", pure=False), ticks, k)
+
+
 def _write_run(module: Module) -> None:
     """run(state, records, count, ticks): the launches of a program in order."""
     with module.function("run", [ptr, ptr, index, ptr]) as (b, state, records, count, ticks):
         with b.loop(0, count, vectorize=False) as k:
             record = b.offset(i64, records, k * 4)
-            b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()"), ticks, k)
+            _note_time(b, ticks, k)
             function, arguments = b.load(ptr, record, 0), b.load(ptr, record, 1)
             b.call(
                 "parallel",
                 void,
                 [state, function, arguments, b.load(index, record, 2), b.load(index, record, 3)],
             )
-        b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()"), ticks, count)
+        _note_time(b, ticks, count)
 
 
 def _write_repeat(module: Module) -> None:
@@ -448,11 +453,11 @@ def _write_alone(module: Module) -> None:
         records, count, ticks, table, strides, length, times = (b.load(kind, entry, i) for i, kind in enumerate(kinds))
         with _iterations(b, table, strides, length, times):
             with b.loop(0, count, vectorize=False) as k:
-                b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()", pure=False), ticks, k)
+                _note_time(b, ticks, k)
                 record = b.offset(i64, records, k * 4)
                 function, arguments, extent = (b.load(kind, record, i) for i, kind in enumerate((ptr, ptr, index)))
                 b.call(function, void, [arguments, b.const(index, 0), extent, scratch])
-            b.store(b.emit(i64, "call i64 @llvm.readcyclecounter()", pure=False), ticks, count)
+            _note_time(b, ticks, count)
 
 
 @functools.cache

@@ -372,7 +372,7 @@ class Plan(Executable):
     def _loop(self, node: Node, group: Group) -> list[Step] | None:
         """The steps of a scan: the carry goes into the first slot of its stack, then the body runs again and again."""
         body, length, reverse = (node.attributes[name] for name in ("body", "length", "reverse"))
-        body, has_rows, shares = self._shared_out(node, body, length)
+        body, has_rows, shares = self._shared_out(node, body)
         inner = Plan(body.graph, self._fuse, inner=True, fixed=body.constants)
         inputs = [self._stored(value) for value in node.inputs]
         if length == 0 or None in inputs or any(step.kernel is None for step in inner.steps):
@@ -415,7 +415,7 @@ class Plan(Executable):
         loops = [Loop(inner.steps, places(number), length) for number in range(shares)]
         return [*steps, Step(None, [*inputs, *outputs, work, *packed.values()], group, loops=loops)]
 
-    def _shared_out(self, node: Node, body: Body, length: int) -> tuple[Body, list[bool], int]:
+    def _shared_out(self, node: Node, body: Body) -> tuple[Body, list[bool], int]:
         """The body that one thread runs, which of its inputs have rows, and into how many shares these are divided.
 
         Scans that do not depend on each other share the threads. Where threads would be left over, or have too little
