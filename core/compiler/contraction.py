@@ -30,6 +30,7 @@ from .tiles import (
     least_tasks,
     pack,
     packing,
+    part_size,
     sum_of_splits,
 )
 
@@ -219,13 +220,13 @@ class _Task:
         else:
             self.matrix, self.split, row_block, panel_block = digits(number, (*lead, rows, panels))
         row0, panel0 = row_block * cut.rows, panel_block * cut.panels
-        count = b.minimum(row0 + cut.rows, self.m) - row0
+        count = part_size(b, row0, cut.rows, self.m)
         panels = panel0, b.minimum(panel0 + cut.panels, ceil_div(self.n, cut.tile.width))
         first = row0 * (self.k if self.tiled else self.a[-2])  # a task's rows are whole tiles
         a_at = b.offset(type_, self.buffers[0], _matrix_offset(b, self.matrix, self.batch, self.a) + first)
         b_at = b.offset(type_, self.buffers[1], _matrix_offset(b, self.matrix, self.batch, self.b))
         k0 = self.split * cut.k_share
-        k1 = b.minimum(k0 + cut.k_share, self.k)
+        share = part_size(b, k0, cut.k_share, self.k)
 
         def place(value: Value, row: Value, column: Value) -> None:
             store(value, row0 + row, column)
@@ -233,10 +234,13 @@ class _Task:
         sweep = Sweep(b, cut.tile, self.n, count, panels, cut.rows, cut.whole, place)
 
         def block(k: Value) -> None:
-            length = (k1 if cut.whole else b.minimum(k + cut.depth, k1)) - k
+            if share.const is not None and share.const % cut.depth == 0:
+                length = b.const(index, cut.depth)
+            else:
+                length = share if cut.whole else b.minimum(k + cut.depth, k0 + share) - k
             self._block(sweep, a_at, b_at, k, length, count)
 
-        sweep.blocks(self.sums_at, self.sums, k0, k1, cut.depth, block)
+        sweep.blocks(self.sums_at, self.sums, k0, k0 + share, cut.depth, block)
 
     def _block(self, sweep: Sweep, a_at: Value, b_at: Value, k: Value, length: Value, count: Value) -> None:
         b, type_, strides = self.builder, self.type, (self.b[-2], self.b[-1])

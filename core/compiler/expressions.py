@@ -330,13 +330,14 @@ class Writer:
             if is_floating(load.dtype) and not _is_constant(expression):
                 here = in_axis(self.b, value, extent)
                 inside = here if inside is None else inside & here
-        if self.lanes and not load.dynamic and load.offset.coefficient(self.vector_var) == 1:
+        if self.lanes and load.offset.coefficient(self.vector_var) == 1:
             type_ = type_.vector(self.lanes)
         loaded = self.b.cast(self.b.load(type_, self._pointers[load.buffer], offset), in_register(load.dtype))
         return loaded if inside is None else self.b.select(inside, loaded, self.b.const(loaded.type, np.nan))
 
     def store(self, value: Value, buffer: Any, position: Value) -> None:
         """Write a value, in the dtype of its buffer, from an element of it on."""
+        value = self.b.splat(value, self.lanes)
         self.b.store(self.b.cast(value, of_dtype(buffer.dtype)), self._pointers[buffer], position)
 
 

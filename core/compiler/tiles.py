@@ -212,8 +212,9 @@ def each_tile(
     """
     cells = range(tile.rows * tile.vectors)
     light = finish and _instructions(b, lambda: finish(b.const(tile.vector, 0), count, 0)) <= 16
+    exact = count.const is not None and count.const % tile.rows == 0
     with b.loop(0, count, tile.rows, vectorize=False) as first:
-        rows = [row_address(b.minimum(first + r, count - 1)) for r in range(tile.rows)]
+        rows = [row_address(first + r if exact else b.minimum(first + r, count - 1)) for r in range(tile.rows)]
         if finish:
             home, sums = sums_at, [b.const(tile.vector, 0) for _ in cells]
         else:
@@ -225,15 +226,21 @@ def each_tile(
             for cell in cells:
                 b.store(sums[cell], home, cell * tile.lanes)
 
+        def end() -> None:
+            for cell in cells:
+                finish(sums[cell], first + cell // tile.vectors, cell % tile.vectors)
+
         if not finish:
             keep()
         elif not light:
             keep()
-            _write_rows(b, tile, home, first, b.minimum(first + tile.rows, count), finish)
+            last = first + tile.rows
+            _write_rows(b, tile, home, first, last if exact else b.minimum(last, count), finish)
+        elif exact:
+            end()
         else:
             with b.if_(first + tile.rows <= count) as whole:
-                for cell in cells:
-                    finish(sums[cell], first + cell // tile.vectors, cell % tile.vectors)
+                end()
             with whole.otherwise():
                 keep()
                 _write_rows(b, tile, home, first, count, finish)
@@ -242,7 +249,7 @@ def each_tile(
 # -- packing -------------------------------------------------------------------------------------------------
 
 
-def _transpose(b: Builder, rows: list[Value]) -> list[Value]:
+def transpose(b: Builder, rows: list[Value]) -> list[Value]:
     """Transpose a square of vectors in registers."""
     lanes, rows = len(rows), [*rows]
     half = lanes // 2
@@ -296,7 +303,7 @@ def _pack_columns(
 
     def square(k: Value, first: Value, columns: int) -> None:
         lines = [(first + min(lane, columns - 1)) * across for lane in range(lanes)]
-        rows = _transpose(b, [b.load(tile.vector, source, k + line) for line in lines])
+        rows = transpose(b, [b.load(tile.vector, source, k + line) for line in lines])
         for i, row in enumerate(rows):
             b.store(row, panel, (k + i) * tile.width + first)
 
@@ -443,6 +450,11 @@ class Sweep:
             self.store(value, row, p * self.tile.width + v * self.tile.lanes)
 
         return finish
+
+
+def part_size(b: Builder, start: Value, size: int, total: int) -> Value:
+    """How many of `total` items a part of `size` has that begins at `start`."""
+    return b.const(index, size) if total % size == 0 else b.minimum(start + size, total) - start
 
 
 def ceil_div(x: int, y: int) -> int:
