@@ -28,6 +28,7 @@ class Variable:
         trainable: whether gradient tapes watch it and optimizers update it.
         autocast: whether layers that compute in another dtype read it in theirs.
         name: a name for messages; ``path`` adds the names of the layers around it.
+        copy: if not, an array given as ``value`` becomes the variable's own memory; nobody else may use it then.
 
     >>> v = Variable([1.0, 2.0])
     >>> _ = v.assign_add([1.0, 1.0])
@@ -41,9 +42,15 @@ class Variable:
     )
 
     def __init__(
-        self, value: Any, dtype: Any = None, trainable: bool = True, name: str = "variable", autocast: bool = True
+        self,
+        value: Any,
+        dtype: Any = None,
+        trainable: bool = True,
+        name: str = "variable",
+        autocast: bool = True,
+        copy: bool = True,
     ):
-        initial = tensor(value, dtype)
+        initial = tensor(value, dtype) if copy else wrap(value)
         if initial._array is None:
             raise TraceError(
                 f"Variable {name!r} cannot take a symbolic initial value: variables have to exist before a function is "

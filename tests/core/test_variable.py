@@ -69,6 +69,15 @@ class TestVariable:
         first.storage(True)[:] = 7
         assert seen.tolist() == [1, 1, 1] == array.tolist()
 
+    def test_memory_that_is_handed_over(self):
+        array = np.zeros(3, "float32")
+        v = Variable(array, copy=False)
+        assert np.shares_memory(v.storage(True), array)
+        seen = v.value
+        assert not np.shares_memory(v.storage(True), array)  # somebody has it now
+        v.assign([1, 2, 3])
+        assert seen.tolist() == [0, 0, 0]
+
 
 class TestStateScope:
     def test_reads_and_writes(self):

@@ -236,6 +236,23 @@ def test_paths_are_stable_and_unique():
     assert paths[0] == paths[1] == ["sgd/iteration", "sgd/learning_rate", "sgd/momentum/w", "sgd/momentum/w_1"]
 
 
+def test_slots_do_not_share_memory():
+    """They may be cut from one piece, but a step, or an assignment, changes one alone."""
+    weights = [
+        core.Variable(np.ones(shape, dtype)) for shape, dtype in [((3, 5), "f"), ((), "f"), ((2,), "d"), ((0, 4), "f")]
+    ]
+    optimizer = optimizers.Adam(0.1, amsgrad=True)
+    optimizer.build(weights)
+    slots = [slot for weight in weights for slot in optimizer.state(weight)]
+    assert len(slots) == 12 and not any(np.any(slot) for slot in slots)
+    assert [slot.dtype for slot in slots] == [weight.dtype for weight in weights for _ in range(3)]
+    step = core.jit(lambda: optimizer.apply([ops.ones(w.shape, w.dtype) * (i + 1) for i, w in enumerate(weights)]))
+    step()
+    for i, weight in enumerate(weights):
+        for slot, expected in zip(optimizer.state(weight), (0.1 * (i + 1), 0.001 * (i + 1) ** 2), strict=False):
+            np.testing.assert_allclose(slot, np.full(weight.shape, expected), rtol=1e-5)
+
+
 def test_state_that_does_not_fit_is_refused():
     optimizer, store = optimizers.Adam(), {}
     optimizer.build(model())
