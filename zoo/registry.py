@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,7 +168,9 @@ def info(name: str) -> ModelInfo:
     Raises:
         ValueError: for an unknown name, with the nearest known ones.
     """
-    module = _index().models.get(name)
+    # Only files that seem to declare it are read closely: one model should not wait for an index of all.
+    found = (f for f in _families() if re.search(rf"^def {re.escape(name)}\(", _text(f), re.MULTILINE))
+    module = next((_module(file) for file in found if name in _declared(file).models), None)
     if module is None:
         raise errors.unknown("model", name, _index().models)
     _import(module)
@@ -233,22 +236,44 @@ class _Index:
 
 
 @functools.cache
+def _families() -> list[Path]:
+    folders = importlib.import_module(__package__).__path__
+    return sorted(file for folder in folders for file in Path(folder).glob("*/[!_]*.py"))
+
+
+@functools.cache
+def _text(file: Path) -> str:
+    return file.read_text("utf-8")
+
+
+def _module(file: Path) -> str:
+    return f"{file.parent.name}.{file.stem}"
+
+
+@functools.cache
+def _declared(file: Path) -> _Index:
+    """What one file declares, without running it."""
+    index, module = _Index({}, {}), _module(file)
+    for function in ast.parse(_text(file)).body:
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for call in function.decorator_list:
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+                continue
+            if call.func.id == "model":
+                index.models[function.name] = module
+            elif call.func.id == "converter":
+                format, *keys = (argument.value for argument in call.args)
+                index.converters.update({(format, key): module for key in keys})
+    return index
+
+
+@functools.cache
 def _index() -> _Index:
     index = _Index({}, {})
-    folders = importlib.import_module(__package__).__path__
-    for file in sorted(file for folder in folders for file in Path(folder).glob("*/[!_]*.py")):
-        module = f"{file.parent.name}.{file.stem}"
-        for function in ast.parse(file.read_text("utf-8")).body:
-            if not isinstance(function, ast.FunctionDef):
-                continue
-            for call in function.decorator_list:
-                if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-                    continue
-                if call.func.id == "model":
-                    index.models[function.name] = module
-                elif call.func.id == "converter":
-                    format, *keys = (argument.value for argument in call.args)
-                    index.converters.update({(format, key): module for key in keys})
+    for part in map(_declared, _families()):
+        index.models.update(part.models)
+        index.converters.update(part.converters)
     return index
 
 
