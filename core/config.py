@@ -10,7 +10,7 @@ from .errors import unknown
 LOADED = time.time()  # the core's first module, just now
 _floatx = "float32"
 _epsilon = 1e-7
-_PASSES = ("volumes", "algebra", "merge", "split", "casts", "fold", "sparse", "fuse", "in_place", "share")
+_PASSES = ("volumes", "algebra", "merge", "split", "casts", "fold", "sparse", "fuse", "in_place", "share", "winograd")
 
 
 def floatx() -> str:

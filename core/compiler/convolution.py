@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from . import depthwise
+from . import depthwise, winograd
 from .contraction import matmul
 from .loops import Builder, Module, Value, i32, index
 from .native import Kernel
@@ -38,6 +38,7 @@ from .tiles import (
     least_tasks,
     pack,
     packing,
+    part_size,
     sum_of_splits,
 )
 from .windows import (
@@ -137,6 +138,9 @@ def _gather(
     packed: bool = False,
 ) -> Contraction:
     """Each output pixel sums, over its taps, a pixel of the input times a matrix of the filter."""
+    if winograd.fits(conv, source.channels, target.channels, packed):
+        ends = (source.size, source.channels), (target.size, target.channels)
+        return winograd.gather(conv, variants[0], *ends, weight_strides, operand, epilogue, extras, packed)
     type_, groups = conv.type, conv.groups
     c, n = source.channels // groups, target.channels // groups
     summed = max(len(variant.taps) for variant in variants) * c
@@ -278,6 +282,8 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None = None, extras:
         return depthwise.filter_gradient(conv, epilogue, extras)
     if conv.plain:
         return _as_product(conv, "filter", epilogue, extras)
+    if winograd.fits(conv, conv.channels, conv.filters):
+        return winograd.filter_gradient(conv, epilogue, extras)
     type_, groups, f = conv.type, conv.groups, conv.filters
     c, n = conv.channels // groups, f // groups
     variants = forward_variants(conv)
@@ -345,7 +351,7 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None = None, extras:
         with b.loop(lo, hi, vectorize=False) as task:
             split, group, row_block, panel_block = digits(task, tasks)
             row0, panel0 = row_block * room, panel_block * panels
-            count = b.minimum(row0 + room, m) - row0
+            count = part_size(b, row0, room, m)
 
             def store(value: Value, row: Value, column: Value) -> None:
                 row, column = row0 + row, group * n + column
