@@ -49,7 +49,7 @@ class Op:
     reference: Callable | None
     gradient: Callable | None = None
     emit: Callable | None = None
-    cases: Sequence[Case] = ()
+    cases: Sequence[Case] | Callable[[], Sequence[Case]] = ()  # a function where they take time to make
     work: Callable | None = None
 
     def __call__(self, *inputs: Tensor, **attributes: Any) -> Any:

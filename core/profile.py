@@ -123,7 +123,7 @@ def _flops(node: Node) -> int:
         a = node.attributes["spec"].split(",")[0]
         extents = dict(zip(a, node.inputs[0].shape, strict=True))
         return 2 * made * math.prod(extents[c] for c in split_axes(node.attributes["spec"])[3])
-    if name in ("attention", "attention_gradient"):
+    if name.startswith("attention"):
         return _attention_flops(node)
     if name in ("conv", "conv_input_gradient"):
         kernel = node.inputs[1].shape
@@ -141,7 +141,7 @@ def _attention_flops(node: Node) -> int:
     if node.attributes["causal"]:
         seen = min(queries, keys)
         pairs = seen * (seen + 1) // 2 + (queries - seen) * keys
-    products = (1, 1) if node.op.name == "attention" else (3, 2)
+    products = (3, 2) if node.op.name == "attention_gradient" else (1, 1)
     return 2 * batch * heads * pairs * (products[0] * depth + products[1] * width)
 
 

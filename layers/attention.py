@@ -106,11 +106,11 @@ class _MultiHead(Layer):
             cache = ops.slice_update(cache, (0, 0, start, 0, 0), ops.stack([k, v], 1))
             k, v = cache[:, 0], cache[:, 1]
         masks = (query_mask, value_mask, key_mask)
-        in_steps = return_attention_scores or (training and self.dropout > 0)
-        plain = self._flat and self.sliding_window is None and not in_steps and cache is None
+        plain = self._flat and self.sliding_window is None and not return_attention_scores and cache is None
         if use_causal_mask and plain and all(m is None for m in (attention_mask, *masks)):
             # The op knows what is causal: it does not look at keys that are hidden for all queries of a block.
-            outputs, scores = ops.dot_product_attention(q, k, v, is_causal=True), None
+            outputs = ops.dot_product_attention(q, k, v, is_causal=True, **_dropping(self, training))
+            scores = None
         else:
             mask = self._mask(masks, attention_mask, query.shape, k.shape, start, use_causal_mask)
             outputs, scores = self._attend(q, k, v, mask, training, return_attention_scores)
@@ -177,9 +177,8 @@ class _MultiHead(Layer):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Any, training: bool, with_scores: bool
     ) -> tuple[Tensor, Tensor | None]:
         mask = self._for_heads(mask)
-        drops = training and self.dropout > 0
-        if not with_scores and not drops:
-            return ops.dot_product_attention(q, k, v, mask=mask), None
+        if not with_scores:
+            return ops.dot_product_attention(q, k, v, mask=mask, **_dropping(self, training)), None
         shared = q.shape[2] // k.shape[2]
         k, v = (ops.repeat(x, shared, 2) if shared > 1 else x for x in (k, v))
         logits = ops.einsum("bthd,bshd->bhts", q * (1 / math.sqrt(q.shape[-1])), k)
@@ -188,8 +187,15 @@ class _MultiHead(Layer):
         scores = ops.softmax(logits)
         if mask is not None:
             scores = ops.where(mask, scores, 0.0)  # also of a query that may look nowhere
-        used = core.random.dropout(scores, self.dropout, seed=self.seed_generator) if drops else scores
+        used = scores
+        if _dropping(self, training):
+            used = core.random.dropout(scores, self.dropout, seed=self.seed_generator)
         return ops.einsum("bhts,bshd->bthd", used, v), scores
+
+
+def _dropping(layer: Any, training: bool) -> dict:
+    """What `dot_product_attention` has to know of a layer's dropout; nothing if there is none now."""
+    return {"dropout": layer.dropout, "seed": layer.seed_generator} if training and layer.dropout else {}
 
 
 class MultiHeadAttention(_MultiHead):
@@ -358,18 +364,25 @@ class Attention(Layer):
             )
         query, value, key = (*inputs, inputs[1])[:3]
         query_mask, value_mask = (mask[0], mask[1]) if mask is not None else (None, None)
-        scores = self._scores(query, key)
         seen = None if value_mask is None else ops.expand_dims(value_mask, 1)
         if use_causal_mask:
             causal = np.tri(query.shape[1], key.shape[1], dtype=bool)[None]
             seen = ops.logical_and(causal, causal if seen is None else seen)
-        if seen is not None:
-            lowered = scores - (65504.0 if scores.dtype == "float16" else 1e9)
-            scores = ops.where(seen, scores, lowered)
-        weights = ops.softmax(scores)
-        if training and self.dropout:
-            weights = core.random.dropout(weights, self.dropout, seed=self.seed_generator)
-        outputs = ops.matmul(weights, value)
+        dropping = _dropping(self, training)
+        if self.score_mode == "dot" and not return_attention_scores:
+            query = query if self.scale is None else query * self.scale
+            heads = (ops.expand_dims(x, 2) for x in (query, key, value))  # one
+            mask = None if seen is None else ops.expand_dims(seen, 1)
+            outputs, weights = ops.squeeze(ops.dot_product_attention(*heads, mask=mask, scale=1.0, **dropping), 2), None
+        else:
+            scores = self._scores(query, key)
+            if seen is not None:
+                lowered = scores - (65504.0 if scores.dtype == "float16" else 1e9)
+                scores = ops.where(seen, scores, lowered)
+            weights = ops.softmax(scores)
+            if dropping:
+                weights = core.random.dropout(weights, self.dropout, seed=self.seed_generator)
+            outputs = ops.matmul(weights, value)
         if query_mask is not None:
             outputs = ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0)
         return (outputs, weights) if return_attention_scores else outputs
@@ -390,7 +403,7 @@ class AdditiveAttention(Attention):
     """
 
     def __init__(self, use_scale: bool = True, dropout: float = 0.0, seed: int | None = None, **kwargs: Any):
-        super().__init__(use_scale, dropout=dropout, seed=seed, **kwargs)
+        super().__init__(use_scale, "concat", dropout, seed, **kwargs)
 
     def build(self, input_shape: Any) -> None:
         shape = (input_shape[0][-1],)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..op import Node
-from ..primitives.random_bits import _MULTIPLIERS, _WEYL, ROUNDS
 from . import attention
 from .expressions import computed_index, in_axis
 from .indices import strides_of
-from .loops import Builder, Module, Value, f32, i1, index, of_dtype, u32, u64
+from .loops import Builder, Module, Value, f32, i1, index, of_dtype, u32
 from .native import Kernel
+from .philox import philox
 from .rows import CHUNK
 
 
@@ -157,7 +157,7 @@ def _random_bits(node: Node) -> Kernel | None:
             with b.loop(b.maximum(lo * 4, wanted), b.minimum(hi * 4, size), parallel=True) as i:
                 b.store(b.const(u32, 1 << 31), out, i)
         with b.loop(lo, b.minimum(hi, step), parallel=True) as block:
-            made = _philox(b, block, words)
+            made = philox(b, b.cast(Value(b, of_dtype(np.int64), block.text), u32), words)
             for lane, word in enumerate(made):
                 if (lane + 1) * blocks <= size:
                     b.store(word, out, block + step * lane)
@@ -165,19 +165,6 @@ def _random_bits(node: Node) -> Kernel | None:
                     with b.if_(block + step * lane < size):
                         b.store(word, out, block + step * lane)
     return _made(module, blocks, 16)
-
-
-def _philox(b: Builder, block: Value, state: list[Value]) -> list[Value]:
-    number = b.cast(Value(b, of_dtype(np.int64), block.text), u32)
-    counter = [number + state[4] if state[4:] else number, b.const(u32, 0), state[2], state[3]]
-    key = state[:2]
-    for _ in range(ROUNDS):
-        products = [b.cast(counter[2 * i], u64) * _MULTIPLIERS[i] for i in range(2)]
-        high = [b.cast(p >> 32, u32) for p in products]
-        low = [b.cast(p, u32) for p in products]
-        counter = [high[1] ^ counter[1] ^ key[0], low[1], high[0] ^ counter[3] ^ key[1], low[0]]
-        key = [k + w for k, w in zip(key, _WEYL, strict=True)]
-    return counter
 
 
 # -- scatter ---------------------------------------------------------------------------------------------------------
@@ -423,7 +410,8 @@ def _cumulative(node: Node, how: str) -> Kernel | None:
     last = (count - 1) * inner
     with _kernel(node) as (b, (source,), (out,), lo, hi, module), b.loop(lo, hi, vectorize=False) as item:
         start = item // inner * (count * inner) + item % inner
-        carry = [b.const(type_, {"add": 0, "mul": 1}[how])]
+        nothing = -0.0 if type_.kind == "f" else 0  # -0 + 0 were 0
+        carry = [b.const(type_, {"add": nothing, "mul": 1}[how])]
         with b.loop(0, count, carry=carry, vectorize=False) as (k, state):
             at = start + (last - k * inner if node.attributes["reverse"] else k * inner)
             state[0] = b.binary(how, state[0], b.load(type_, source, at))
@@ -434,6 +422,7 @@ def _cumulative(node: Node, how: str) -> Kernel | None:
 WRITERS: dict[str, Callable[[Node], Kernel | None]] = {
     "attention": attention.attention,
     "attention_gradient": attention.attention_gradient,
+    "attention_bias_gradient": attention.attention_bias_gradient,
     "concatenate": _concatenate,
     "pad": _pad,
     "random_bits": _random_bits,

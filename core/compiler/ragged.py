@@ -44,6 +44,7 @@ _FINITE |= {"add", "subtract", "multiply", "maximum", "minimum", "where", "cos",
 _FINITE |= {"rint", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 _FINITE |= {"bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor"}
 _BY_IMAGE = {"conv", "conv_input_gradient", "max_pool", "unpool", "pool_gather", "window_sum", "window_spread"}
+_ATTENTION = {"attention", "attention_gradient", "attention_bias_gradient"}
 _ALONG_AXIS = {"argmax", "argmin", "cumsum", "cumprod", "argsort"}
 
 
@@ -227,6 +228,8 @@ class Ragged:
             zero: Any = zeros[: len(made)]
         elif name in REDUCTIONS or name == "scatter_add" or name in ("contract", "conv_filter_gradient"):
             return getattr(self, f"_{'reduction' if name in REDUCTIONS else name}")(node, inputs, rows, made)
+        elif name == "attention_bias_gradient" and made[0] is None:
+            return self._attention_bias_gradient(node, inputs, rows)
         else:
             expected, zero = self._plain(node, rows, made, zeros)
         if expected != made:
@@ -248,12 +251,12 @@ class Ragged:
             zero = zero or (name == "multiply" and any(zeros) and safe) or (name == "where" and all(zeros[1:]))
             zero = zero or (name in ("add", "subtract", "maximum", "minimum") and all(zeros))
             return made if fits else [], zero
-        if name in _BY_IMAGE or name in ("attention", "attention_gradient"):
+        if name in _BY_IMAGE or name in _ATTENTION:
             fits = all(r is None or r.axis == 0 for r in (*rows, *made))
             data = {"conv": 1, "conv_input_gradient": 1}.get(name, len(rows))
             fits = fits and all(r is None for r in rows[data:]) and first is not None
             safe = not any(map(self._is_unsafe, node.inputs))
-            zero = [zeros[3] and safe] * 3 if name == "attention_gradient" else name != "attention" and zeros[0]
+            zero = name != "attention" and zeros[3] and safe if name in _ATTENTION else zeros[0]
             return made if fits else [], [zero, False] if name == "max_pool" else zero
         if name == "gather":
             return self._gathered(node, rows), [zeros[0] and first is not None]
@@ -329,6 +332,13 @@ class Ragged:
         if any(r is None or r.axis for r in rows):
             raise Mixed("conv_filter_gradient")
         return self._summed(node, inputs, rows)
+
+    def _attention_bias_gradient(self, node: Node, inputs: list, rows: list) -> bool:
+        """Of a bias that all samples share: a sum over them, of zeros where the gradient of the result is zero."""
+        if any(r is not None and r.axis for r in rows) or rows[3] is None or any(map(self._is_unsafe, node.inputs)):
+            raise Mixed("attention_bias_gradient")
+        inputs[3] = self._settle(node.inputs[3], inputs[3], rows[3])
+        return False
 
     def _contract(self, node: Node, inputs: list, rows: list, made: list) -> bool:
         *operands, result = parse(node.attributes["spec"])

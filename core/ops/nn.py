@@ -28,8 +28,12 @@ def relu(x: Any) -> Tensor:
 
 
 def relu6(x: Any) -> Tensor:
-    """min(max(x, 0), 6)"""
-    return math.minimum(relu(x), 6)
+    """min(max(x, 0), 6); the gradient at 0 and at 6 is 0."""
+    x = convert(x)
+    zero, six = scalar(0, x), scalar(6, x)
+    low = elementwise.less_equal(x, zero)
+    outside = math.logical_or(low, elementwise.greater_equal(x, six))  # one mask is kept for the gradient
+    return elementwise.where(outside, elementwise.where(low, zero, six), x)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Tensor:
@@ -492,13 +496,24 @@ def dot_product_attention(
     is_causal: bool = False,
     flash_attention: bool | None = None,
     attn_logits_soft_cap: float | None = None,
+    dropout: float = 0.0,
+    seed: Any = None,
 ) -> Tensor:
     """Attention (B, T, heads, d), (B, S, heads_kv, d), (B, S, heads_kv, d) -> (B, T, heads, d).
 
     ``mask`` is True where a query may look, and broadcasts to (B, heads, T, S); ``bias`` is added to the
-    scores. ``attn_logits_soft_cap`` limits the scores smoothly by a tanh. ``flash_attention`` is accepted for
+    scores. ``attn_logits_soft_cap`` limits the scores smoothly by a tanh. ``dropout`` is the probability with which a
+    weight is dropped, by a draw of ``seed`` (see :mod:`tenzoo.random`). ``flash_attention`` is accepted for
     Keras and changes nothing. Fewer key heads than query heads are shared among them. Vaswani et al. (2017).
+
+    The scores are never in memory: neither here nor for the first gradient.
+
+    >>> x = np.ones((1, 3, 2, 4), "float32")
+    >>> dot_product_attention(x, x, x, bias=np.zeros((2, 3, 3)), is_causal=True).shape
+    (1, 3, 2, 4)
     """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dot_product_attention: dropout is in [0, 1); received {dropout}.")
     q, k, v = promote_float(query, key, value)
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4 or q.shape[2] % k.shape[2]:
         raise ShapeError(
@@ -509,47 +524,47 @@ def dot_product_attention(
     mask = None if mask is None else math.cast(mask, "bool")
     if is_causal and mask is not None:  # one mask, as a query that it leaves nothing looks at all keys alike
         mask, is_causal = math.logical_and(mask, wrap(np.tri(q.shape[1], k.shape[1], dtype=bool))), False
-    if bias is None and attn_logits_soft_cap is None and k.shape[1]:
-        return _attention(q, k, v, mask, is_causal, scale)
-    return _attention_in_steps(q, k, v, mask, bias, is_causal, scale, attn_logits_soft_cap)
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
-    """As one op, in single precision at least."""
+    # Half precision is computed in single.
     inputs = [cast_to(x, FLOAT32) if x.dtype in HALVES else x for x in (q, k, v)]
-    if mask is not None:
-        shape = (1,) * (4 - mask.ndim) + mask.shape
-        inputs.append(broadcast_to(reshape(mask, shape), (*shape[:3], k.shape[1])))
-    return cast_to(attention.attention(*inputs, causal=bool(causal), scale=scale), q.dtype)
+    bias = None if bias is None else cast_to(convert(bias), inputs[0].dtype)
+    for x in (bias, mask):
+        if x is not None:
+            shape = (1,) * (4 - x.ndim) + x.shape
+            inputs.append(broadcast_to(reshape(x, shape), (*shape[:3], k.shape[1])))
+    if dropout:
+        from ..random import _state
+
+        inputs.append(_state(seed))
+    how = {"causal": bool(is_causal), "scale": scale, "cap": float(attn_logits_soft_cap or 0), "rate": float(dropout)}
+    attend = attention.attention if k.shape[1] else _attention_in_steps
+    return cast_to(attend(*inputs, **how)[0], q.dtype)
 
 
 def _attention_in_steps(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    bias: Any = None,
-    causal: bool = False,
-    scale: float = 1.0,
-    soft_cap: float | None = None,
-) -> Tensor:
-    """Attention with the scores (B, heads, T, S) as a tensor: for what the op does not know."""
+    q: Tensor, k: Tensor, v: Tensor, *rest: Tensor, causal: bool, scale: float, cap: float, rate: float
+) -> tuple[Tensor, Tensor]:
+    """What the op computes with its scores (B, heads, T, S) as a tensor, and these: for further gradients."""
     shared = q.shape[2] // k.shape[2]
     if shared > 1:
         from .shape import repeat
 
         k, v = repeat(k, shared, 2), repeat(v, shared, 2)
     scores = einsum("bthd,bshd->bhts", q * scalar(scale, q), k)
-    if soft_cap is not None:
-        scores = math.tanh(scores / soft_cap) * soft_cap
+    if cap:
+        scores = math.tanh(scores / cap) * cap
+    bias, mask, draw = (attention.optional(kind, rest) for kind in "fbu")
     if bias is not None:
-        scores = scores + cast_to(convert(bias), scores.dtype)
+        scores = scores + bias
     if mask is not None:
         scores = math.where(mask, scores, scalar(limits(scores.dtype).min, scores))
     if causal:
         seen = wrap(np.tri(q.shape[1], k.shape[1], dtype=bool))
         scores = math.where(seen, scores, scalar(-np.inf, scores))
-    return einsum("bhts,bshd->bthd", softmax(scores), v)
+    weights = softmax(scores)
+    if draw is not None:
+        kept = attention.kept(draw, weights.shape, rate)
+        weights = math.where(kept, weights * scalar(1 / (1 - rate), weights), scalar(0, weights))
+    return einsum("bhts,bshd->bthd", weights, v), scores
 
 
 # -- losses on tensors -----------------------------------------------------------------------------------------------

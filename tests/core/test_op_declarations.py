@@ -9,7 +9,11 @@ from tenzoo import core
 from tenzoo.core import primitives
 from tenzoo.core.op import Op, spec_of
 
-CASES = [pytest.param(op, case, id=f"{op.name}-{i}") for op in Op.registry.values() for i, case in enumerate(op.cases)]
+CASES = [
+    pytest.param(op, case, id=f"{op.name}-{i}")
+    for op in Op.registry.values()
+    for i, case in enumerate(op.cases() if callable(op.cases) else op.cases)
+]
 DIFFERENTIABLE = [p for p in CASES if p.values[1].differentiable]
 
 

@@ -59,6 +59,34 @@ def test_dropout_of_scores_in_training_only():
     np.testing.assert_allclose(scores.sum(-1), np.ones((2, 2, 5)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_training_step_with_dropout_never_holds_the_scores(causal):
+    """Over 1,024 positions the arena is smaller than the scores of one head, and the numbers are the eager ones."""
+    layer = layers.MultiHeadAttention(2, 4, dropout=0.1, seed=1)
+    x = np.random.default_rng(2).normal(size=(1, 1024, 8)).astype("float32")
+    layer(x, x)
+    start = layer.seed_generator.state.value
+
+    def step(x):
+        return core.grad(lambda x: (layer(x, x, training=True, use_causal_mask=causal) ** 2).sum())(x)
+
+    compiled = core.jit(step)
+    received = compiled(x)
+    assert compiled.plan(x).arena_bytes < 1024 * 1024 * 4
+    layer.seed_generator.state.assign(start)
+    np.testing.assert_allclose(received, step(core.tensor(x)), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("call", [{}, {"use_causal_mask": True}, {"mask": [None, np.tri(2, 5, 3, dtype=bool)]}])
+def test_attention_is_the_same_without_its_scores(call):
+    layer = layers.Attention(use_scale=True)
+    layer([X, X])
+    layer.scale.assign(0.7)
+    expected, scores = layer([X, X], return_attention_scores=True, **call)
+    np.testing.assert_allclose(layer([X, X], **call), expected, rtol=1e-4, atol=1e-6)
+    assert scores.shape == (2, 5, 5)
+
+
 def test_attention_axes_attend_along_one_axis():
     images = np.random.default_rng(1).normal(size=(2, 3, 4, 8)).astype("float32")
     layer = layers.MultiHeadAttention(2, 4, attention_axes=2)

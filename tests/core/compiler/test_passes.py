@@ -137,7 +137,7 @@ def test_numbers_do_not_depend_on_a_pass(missing, expected, monkeypatch):
 
 
 def test_every_pass_is_required_or_can_be_left_out(monkeypatch):
-    assert set(PASSES) - set(REQUIRED) == set(OPTIONAL) - {"fuse", "in_place", "share"}
+    assert set(PASSES) - set(REQUIRED) == set(OPTIONAL) - {"fuse", "in_place", "share", "winograd"}
     monkeypatch.setenv("TENZOO_PASSES", "merge,algebr")
     with pytest.raises(ValueError, match=r"'algebr'.*'algebra'"):
         config.passes()

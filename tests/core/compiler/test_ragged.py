@@ -128,6 +128,12 @@ FITTING = {
         lambda w: ops.sum(ops.take_along_axis(x * w, ops.argmax(x, 1, keepdims=True), 1) ** 2)
     )(ops.ones((4,), x.dtype)),
     "one for each": lambda x: ops.one_hot(ops.argmax(x, 1), 4),
+    "dropped attention with a bias that is learnt": lambda x: core.grad(
+        lambda b: ops.sum(
+            ops.dot_product_attention(*[x.reshape((-1, 2, 1, 2))] * 3, bias=b, dropout=0.4, seed=1)[:, :, 0]
+            * x[:, None, :2]
+        )
+    )(ops.ones((1, 2, 2), x.dtype)),
     "in a loop": lambda x: ops.scan(lambda c, s: (c * 0.5 + s, c * s), ops.zeros((x.shape[0],), x.dtype), x.T)[1],
 }
 
