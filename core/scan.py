@@ -18,7 +18,7 @@ from .dtypes import is_floating
 from .errors import ShapeError, TraceError
 from .gradients import backpropagate
 from .graph import Graph, frontier, replaced
-from .op import Op, Spec, next_serial, placeholder, spec_of, state
+from .op import OF_ANY_DTYPE, Node, Op, Spec, next_serial, placeholder, spec_of, state
 from .primitives import elementwise, movement, reduction
 from .primitives.contraction import contract, parse
 from .tensor import Tensor, filled, tensor, wrap
@@ -147,26 +147,53 @@ class _Backward:
 
     def __init__(self, body: Body, renewed: dict[Any, Tensor]):
         self.body = body
+        self.renewed = renewed
         graph = body.graph
         first = next_serial()
         self.outputs = [v for part in graph.result for v in part]
         self.seeds = [_like(v, "cotangent") for v in self.outputs]
-        recorders, state.recorders = state.recorders, []
-        try:
-            parts = backpropagate(self.outputs, self.seeds, graph.inputs)
-        finally:
-            state.recorders = recorders
-        # Gradients that came with a function may read what it computed while it was traced.
-        parts = [p if p is None else replaced([p], renewed)[0] for p in parts]
-        self.parts = [p if is_floating(v.dtype) else None for p, v in zip(parts, graph.inputs, strict=True)]
+        self.differentiable = {i for i, v in enumerate(self.outputs) if is_floating(v.dtype)}
+        self.parts = self._parts(self.differentiable)
         varying = _depend_on({v.key for v in (*body.part(graph.inputs, "carry"), *body.part(graph.inputs, "slices"))})
         known = {v.key for v in (*graph.inputs, *self.seeds)}
         made = [p for p in self.parts if p is not None]
         self.residuals = [v for v in _free(made, known, first) if varying(v)]
 
+    def _parts(self, live: set[int]) -> list[Tensor | None]:
+        """The gradients by the body's inputs, of the cotangents of the outputs that are ``live``."""
+        graph = self.body.graph
+        seeds = [seed if i in live else None for i, seed in enumerate(self.seeds)]
+        recorders, state.recorders = state.recorders, []
+        try:
+            parts = backpropagate(self.outputs, seeds, graph.inputs)
+        finally:
+            state.recorders = recorders
+        # Gradients that came with a function may read what it computed while it was traced.
+        parts = [p if p is None else replaced([p], self.renewed)[0] for p in parts]
+        return [p if is_floating(v.dtype) else None for p, v in zip(parts, graph.inputs, strict=True)]
+
+    def _live(self, given: set[int]) -> tuple[set[int], list[Tensor | None]]:
+        """The outputs of the body that somebody uses, now or in later iterations, and the gradients through them.
+
+        Zeros in place of the others' cotangents would not do: times an infinite derivative they are NaN.
+        """
+        live = set(given)
+        while live < self.differentiable:
+            parts = self._parts(live)
+            carry = self.body.part(parts, "carry")
+            more = {i for i, part in enumerate(carry) if part is not None and i in self.differentiable} - live
+            if not more:
+                return live, parts
+            live |= more
+        return live, self.parts
+
     def apply(self, g: tuple, y: tuple, inputs: tuple, length: int, reverse: bool) -> list:
         """Gradients by the inputs of the scan."""
         body, inner = self.body, self.body.graph.inputs
+        given = {i for i in self.differentiable if g[i] is not None}
+        live, parts = self._live(given)
+        if live != given and not all(map(_bounded, body.graph.nodes())):
+            return self._last_apart(given, g, y, inputs, length, reverse)
         stacks, results = y[: body.carried], y[body.carried :]
         count = len(results) - len(self.residuals)
         before, after = (slice(1, None), slice(0, -1)) if reverse else (slice(0, -1), slice(1, None))
@@ -175,34 +202,59 @@ class _Backward:
         by_step += [(v, s[before]) for v, s in zip(body.part(inner, "carry"), stacks, strict=True)]
         by_step += zip(self.residuals, results[count:], strict=True)
         # Cotangents of the carry go from step to step, joined by those that come from outside, slice by slice.
-        carry, rest = self.seeds[: body.carried], self.seeds[body.carried :]
-        chain = {i: _like(seed, "carry") for i, seed in enumerate(carry) if is_floating(seed.dtype)}
-        mapping = {seed.key: chain.get(i, _zeros(seed)) for i, seed in enumerate(carry)}
-        for i, symbol in chain.items():
-            if g[i] is not None:
-                outside = _like(symbol, "cotangent")
+        chain = {i: _like(self.seeds[i], "carry") for i in range(body.carried) if i in live}
+        mapping = {self.seeds[i].key: symbol for i, symbol in chain.items()}
+        for i in sorted(live):
+            if i >= body.carried:
+                by_step.append((self.seeds[i], g[i]))
+            elif g[i] is not None:
+                outside = _like(chain[i], "cotangent")
                 by_step.append((outside, g[i][after]))
-                mapping[carry[i].key] = symbol + outside
-        for seed, outside in zip(rest, g[body.carried : body.carried + count], strict=True):
-            if is_floating(seed.dtype):
-                zeros = filled(0, (length, *seed.shape), seed.dtype)
-                by_step.append((seed, zeros if outside is None else outside))
-        return self._loop(g, inputs, by_step, chain, mapping, length, reverse)
+                mapping[self.seeds[i].key] = chain[i] + outside
+        return self._loop(g, inputs, parts, by_step, chain, mapping, length, reverse)
 
-    def _terms(self, i: int) -> list[Tensor]:
-        """The summands of the gradient by constant ``i``."""
-        terms, stack = [], [] if self.parts[i] is None else [self.parts[i]]
-        while stack:
-            value = stack.pop()
-            if value.node is not None and value.node.op is elementwise.add:
-                if all(v.shape == value.shape for v in value.node.inputs):
-                    stack.extend(value.node.inputs)
-                    continue
-            terms.append(value)
-        return terms
+    def _last_apart(self, given: set, g: Sequence, y: Sequence, inputs: Sequence, length: int, reverse: bool) -> list:
+        """Gradients where the last iteration is not like those before it: nobody uses some of the carry after it.
+
+        They are its own, and those of the loop that ends before it.
+        """
+        body, rest = self.body, slice(1, None) if reverse else slice(0, -1)
+        at, before, after = (0, 1, 0) if reverse else (length - 1, length - 1, length)
+        constants, start, slices = (body.part(inputs, which) for which in ("constants", "carry", "slices"))
+        now = [*constants, *(stack[before] for stack in y[: body.carried]), *(x[at] for x in slices)]
+        kept = (values[at] for values in y[len(y) - len(self.residuals) :])
+        mapping = {v.key: value for v, value in zip([*body.graph.inputs, *self.residuals], [*now, *kept], strict=True)}
+        mapping |= {self.seeds[i].key: g[i][after if i < body.carried else at] for i in given}
+        parts = [part if part is None else replaced([part], mapping)[0] for part in self._parts(given)]
+        earlier = [_part(values, rest) for values in g]
+        for i, part in enumerate(body.part(parts, "carry")):
+            if part is not None:  # what comes back to the carry before it
+                zeros = filled(0, (length - 1, *part.shape), part.dtype)
+                earlier[i] = _sum(earlier[i], _joined(part, zeros, reverse))
+        if length == 1:
+            init = [_part(values, 0) for values in earlier[: body.carried]]
+            return [*body.part(parts, "constants"), *init, *(_part(p, None) for p in body.part(parts, "slices"))]
+        shorter = [*constants, *start, *(x[rest] for x in slices)]
+        gradients = self.apply(earlier, [values[rest] for values in y], shorter, length - 1, reverse)
+        for i, (part, symbol) in enumerate(zip(parts, body.graph.inputs, strict=True)):
+            if i < body.constants:
+                gradients[i] = _sum(gradients[i], part)
+            elif i >= body.constants + body.carried and (part is not None or gradients[i] is not None):
+                row = _zeros(symbol) if part is None else part
+                rows = filled(0, (length - 1, *row.shape), row.dtype) if gradients[i] is None else gradients[i]
+                gradients[i] = _joined(row, rows, reverse)
+        return gradients
 
     def _loop(
-        self, g: tuple, inputs: tuple, by_step: list, chain: dict, mapping: dict, length: int, reverse: bool
+        self,
+        g: tuple,
+        inputs: tuple,
+        parts: list,
+        by_step: list,
+        chain: dict,
+        mapping: dict,
+        length: int,
+        reverse: bool,
     ) -> list:
         body, inner = self.body, self.body.graph.inputs
         stand = {v.key: v if _is_input(v) else _like(v, "slice") for v, _ in by_step}
@@ -213,17 +265,17 @@ class _Backward:
         constant_keys = {v.key for v in body.part(inner, "constants")}
         varying = _depend_on(set(stand) | {s.key for s in self.seeds} | {v.key for v in inner} - constant_keys)
         for i in range(body.constants):
-            for term in self._terms(i):
+            for term in _terms(parts[i]):
                 made = _hoisted(term, emitted, varying)
                 if made is not None:
                     later.append((i, made))
                 else:
                     running[i] = term if i not in running else running[i] + term
-        previous = [self.parts[body.constants + i] for i in chain]
+        previous = [parts[body.constants + i] for i in chain]
         previous = [_zeros(v) if p is None else p for v, p in zip(chain.values(), previous, strict=True)]
-        slices = [i for i in range(body.constants + body.carried, len(inner)) if self.parts[i] is not None]
+        slices = [i for i in range(body.constants + body.carried, len(inner)) if parts[i] is not None]
         accumulators = {i: _like(v, "carry") for i, v in running.items()}
-        made = replaced([*previous, *running.values(), *(self.parts[i] for i in slices), *emitted], mapping)
+        made = replaced([*previous, *running.values(), *(parts[i] for i in slices), *emitted], mapping)
         new_carry = made[: len(previous)]
         sums_now = made[len(previous) : len(previous) + len(running)]
         new_carry += [accumulators[i] + value for i, value in zip(running, sums_now, strict=True)]
@@ -248,6 +300,46 @@ class _Backward:
             total = product(stacked[len(slices) :])
             gradients[i] = total if gradients[i] is None else gradients[i] + total
         return gradients
+
+
+# The ops of a body whose derivatives are finite where their operands are.
+_BOUNDED = (OF_ANY_DTYPE - {"scan"}) | {
+    "add", "subtract", "negative", "multiply", "maximum", "minimum", "absolute", "where", "relu", "tanh", "sigmoid",
+    "erf", "sin", "cos", "cast", "contract", "reduce_sum", "reduce_max", "reduce_min", "reshape", "transpose", "slice",
+    "broadcast_to", "pad", "flip", "concatenate", "split", "gather", "scatter_add",
+}  # fmt: skip
+
+
+def _bounded(node: Node) -> bool:
+    if node.op.name == "divide" and (divisor := node.inputs[1]._array) is not None:
+        return bool(divisor.all())
+    return node.op.name in _BOUNDED or not any(is_floating(spec.dtype) for spec in node.specs)
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def _part(value: Tensor | None, key: Any) -> Tensor | None:
+    return None if value is None else value[key]
+
+
+def _joined(row: Tensor, rows: Tensor, first: bool) -> Tensor:
+    """A row put before others, or behind them."""
+    return movement.concatenate(*((row[None], rows) if first else (rows, row[None])), axis=0)
+
+
+def _terms(gradient: Tensor | None) -> list[Tensor]:
+    """The summands of a gradient."""
+    terms, stack = [], [] if gradient is None else [gradient]
+    while stack:
+        value = stack.pop()
+        if value.node is not None and value.node.op is elementwise.add:
+            if all(v.shape == value.shape for v in value.node.inputs):
+                stack.extend(value.node.inputs)
+                continue
+        terms.append(value)
+    return terms
 
 
 def _is_input(value: Tensor) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ class _CallContext(threading.local):
     training: bool | None = None  # None where nobody has said
     root: Layer | None = None  # the outermost layer being called
     blank: bool = False  # whether new weights start as zeros
+    room: tuple[float, float] = (math.inf, math.inf)  # layers, and numbers in their weights, that may still be made
 
 
 _context = _CallContext()
@@ -69,13 +71,23 @@ def _signature(cls: type[Layer]) -> _Signature:
 
 
 @contextlib.contextmanager
-def blank_weights() -> Iterator[None]:
-    """Inside, new weights start as zeros, which costs nothing: for models whose weights are about to be loaded."""
-    saved, _context.blank = _context.blank, True
+def blank_weights(layers: float = math.inf, numbers: float = math.inf) -> Iterator[None]:
+    """Inside, new weights start as zeros, which costs nothing: for models whose weights are about to be loaded.
+
+    More than so many ``layers``, or ``numbers`` in their weights, are a ValueError.
+    """
+    saved = _context.blank, _context.room
+    _context.blank, _context.room = True, (layers, numbers)
     try:
         yield
     finally:
-        _context.blank = saved
+        _context.blank, _context.room = saved
+
+
+def _take_room(layers: int, numbers: int) -> None:
+    _context.room = _context.room[0] - layers, _context.room[1] - numbers
+    if min(_context.room) < 0:
+        raise ValueError("the model would have far more layers, or larger weights, than there are weights for")
 
 
 @contextlib.contextmanager
@@ -163,6 +175,7 @@ class Layer(Serializable, namespace="layers"):
 
     def __new__(cls, *arguments: Any, **options: Any) -> Any:
         layer = super().__new__(cls, *arguments, **options)
+        _take_room(1, 0)
         vars(layer).update(name=None, built=False, _trainable=True, _path=None)
         vars(layer).update(
             _tracked={},  # attributes that hold layers or variables, or containers that may
@@ -303,6 +316,7 @@ class Layer(Serializable, namespace="layers"):
                 f"Weight {name!r} of layer '{self.name}' would have shape {shape}. The extents that weights "
                 "depend on have to be known when a layer is built: give them in Input(shape=...)."
             )
+        _take_room(0, math.prod(shape))
         value = ops.zeros(shape, dtype) if _context.blank else initializer(shape, dtype=dtype)
         weight = Variable(value, dtype, trainable and self.trainable, name, autocast)
         if trainable and not self.trainable:

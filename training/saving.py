@@ -114,7 +114,10 @@ def load_model(path: Any, custom_objects: dict[str, Any] | None = None, compile:
     config = _from_json(path, members[_CONFIG])
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise SavedFileError(f"{path} is not a model file of format {FORMAT}: it may come from a newer version.")
-    with naming(path), custom_object_scope(custom_objects), blank_weights():
+    arrays, order = from_safetensors(path, members[_WEIGHTS])
+    numbers = sum(array.size for array in arrays.values())
+    room = blank_weights(10_000 + 100 * len(arrays), 1e6 + 2 * numbers)  # no honest model needs that much
+    with naming(path), custom_object_scope(custom_objects), room:
         model = deserialize(config.get("model"))
         if not hasattr(model, "load_weights"):
             raise ValueError(f"it holds no model but {model!r:.80}")
@@ -122,7 +125,7 @@ def load_model(path: Any, custom_objects: dict[str, Any] | None = None, compile:
             model.build_as_before(deserialize(config["input"]))
         if compile and config.get("compile") is not None:
             _compile(model, deserialize(config["compile"]))
-    _assign(path, _named_weights(model), *from_safetensors(path, members[_WEIGHTS]), skip_mismatch=False)
+    _assign(path, _named_weights(model), arrays, order, skip_mismatch=False)
     if model.compiled and _OPTIMIZER in members:
         model.optimizer.build(model.trainable_variables)
         targets = {variable.path: variable for variable in model.optimizer.variables}

@@ -4,7 +4,7 @@ Each takes a builder and a f32 or f64 value (scalar or vector) and returns a val
 last place (f32 tanh and erf: 6, where they come near 1), right at 0, infinity, NaN, on denormals and where the
 result overflows; results of exp below the normal numbers are 0. There are no branches, no tables and no integer
 conversions that a vector unit may lack: whole numbers are read from the low bits of a float that has been pushed
-above 2^mantissa. Half-width floats are computed in f32.
+above 2^mantissa. Half-width floats are computed in f32. Beyond 2^40, sin and cos are the C library's.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ ERF_FAR = (
     -1.3827161554621184e-09, 9.86870010297908e-11, -4.914033776870729e-12, 1.5247064341932178e-13,
     -2.2194534285655542e-15,
 )  # fmt: skip
+REDUCIBLE = 2.0**40  # up to here r = x - k pi/2 comes out right with that pi/2
 # (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in powers of r^2, on |r| <= pi/4
 SIN = {
     32: (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4),
@@ -199,7 +200,7 @@ def erf(b, x):
 
 
 def _quadrant(b, x):
-    """Return r and q with x = q pi/2 + r, |r| <= pi/4; reduced in f64, and good to about 2^50."""
+    """Return r and q with x = q pi/2 + r, |r| <= pi/4; reduced in f64, where |x| is at most REDUCIBLE."""
     from .loops import f64, i32
 
     wide = b.cast(x, f64)
@@ -207,7 +208,6 @@ def _quadrant(b, x):
     r = wide
     for part in PI_2 if x.type.bits == 64 else PI_2[:2]:
         r = b.fma(k, -part, r)
-    r = b.maximum(b.minimum(r, 0.7854), -0.7854)
     return b.cast(r, x.type), b.cast(whole, i32) if x.type.bits == 32 else whole
 
 
@@ -223,13 +223,51 @@ def _sine_of_quadrant(b, r, q):
 @elementary
 def sin(b, x):
     r, q = _quadrant(b, x)
-    return b.select(b.abs(x) < math.inf, _sine_of_quadrant(b, r, q), b.const(x.type, math.nan))
+    y = _sine_of_quadrant(b, r, q)
+    return _or_beyond(b, "sin", x, b.select(x.eq(0), x, y))  # -0 stays -0
 
 
 @elementary
 def cos(b, x):
     r, q = _quadrant(b, x)
-    return b.select(b.abs(x) < math.inf, _sine_of_quadrant(b, r, q + 1), b.const(x.type, math.nan))
+    return _or_beyond(b, "cos", x, _sine_of_quadrant(b, r, q + 1))
+
+
+def _or_beyond(b, name, x, y):
+    """y; and where |x| is above REDUCIBLE, the C library's function of x.
+
+    A branch would keep a loop from being vectorised. A call does not if the function has twins that take vectors.
+    """
+    from .emit_llvm import vector_bytes
+
+    scalar, lanes, module = x.type.element, x.type.lanes, b.module
+    own, whole = f"{name}.or.beyond.{scalar.name}", vector_bytes() // scalar.size
+    twins = {n: f"{own}.{n}" for n in sorted({lanes} if lanes else {max(whole // 2, 2), whole})}
+    for n, function in {0: own, **twins}.items():
+        if function not in module.functions:
+            _write_beyond(module, name, function, scalar.vector(n))
+    if lanes:
+        return b.emit(x.type, f"call {x.type.llvm} @{twins[lanes]}({x.typed}, {y.typed})")
+    module.kept.update(twins.values())
+    variants = ",".join(f"_ZGV_LLVM_N{n}vv_{own}({twin})" for n, twin in twins.items())
+    attributes = f'nounwind willreturn memory(none) "vector-function-abi-variant"="{variants}"'
+    return b.emit(scalar, f"call {scalar.llvm} @{own}({x.typed}, {y.typed}) {attributes}")
+
+
+def _write_beyond(module, name, function, type_):
+    scalar, lanes = type_.element, type_.lanes
+    library = name if scalar.bits == 64 else f"{name}f"
+    module.declare(library, scalar, [scalar])
+    with module.function(function, [type_, type_], type_, "internal") as (b, x, y):
+        large = b.abs(x) > REDUCIBLE
+        result = [y]
+        with b.if_(b.reduce("or", large) if lanes else large, carry=result):
+            if not lanes:
+                result[0] = b.call(library, scalar, [x])
+            for lane in range(lanes):
+                result[0] = b.insert(result[0], b.call(library, scalar, [b.extract(x, lane)]), lane)
+            result[0] = b.select(large, result[0], y)  # what a lane holds does not depend on its neighbours
+        b.ret(result[0])
 
 
 def _log_pair(b, x):

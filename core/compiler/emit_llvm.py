@@ -8,10 +8,13 @@ compile, and gain nothing measurable on loops over memory.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import itertools
+import os
 import threading
+from collections.abc import Iterator
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -20,7 +23,42 @@ from llvmlite.binding import ffi
 PIPELINES = ("loops", "blocks")
 
 _names = itertools.count()
-_link_lock = threading.Lock()
+_link_lock = threading.RLock()
+_door = threading.RLock()  # closed while the process forks
+_left = threading.Condition()
+_compiling: set[int] = set()  # threads
+
+
+@contextlib.contextmanager
+def _compiles() -> Iterator[None]:
+    """Around LLVM's work in a thread: a fork waits for its end."""
+    with _door:
+        _compiling.add(threading.get_ident())
+    try:
+        yield
+    finally:
+        with _left:
+            _compiling.discard(threading.get_ident())
+            _left.notify_all()
+
+
+def _before_fork() -> None:
+    """Let other threads leave LLVM: in the child they would not be there to give back its locks, and ours."""
+    _door.acquire()
+    with _left:
+        _left.wait_for(lambda: _compiling <= {threading.get_ident()})
+    _link_lock.acquire()
+    ffi.lib._lock.__enter__()
+
+
+def _after_fork() -> None:
+    ffi.lib._lock.__exit__()
+    _link_lock.release()
+    _door.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class CompileError(RuntimeError):
@@ -110,8 +148,8 @@ def compile_text(text: str, pipeline: str = "loops") -> bytes:
     Raises CompileError, with LLVM's message, where the text is not valid.
     """
     try:
-        module = _optimized(text, pipeline)
-        with ffi.OutputString() as message:
+        with _compiles(), ffi.OutputString() as message:
+            module = _optimized(text, pipeline)
             buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(_tools().machine, module, 1, message)
             if not buffer:
                 raise RuntimeError(str(message))

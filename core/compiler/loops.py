@@ -94,11 +94,13 @@ _BY_DTYPE = {
 }  # fmt: skip
 
 
+@functools.cache
 def of_dtype(dtype) -> Type:
     """Return the scalar type that stores numpy's `dtype`."""
     return _BY_DTYPE[np.dtype(dtype).name]
 
 
+@functools.cache
 def in_register(dtype) -> Type:
     """Return the scalar type in which kernels hold and compute numpy's `dtype`: half precision is single there."""
     type_ = of_dtype(dtype)
@@ -193,10 +195,14 @@ class Module:
         self._declared: set[str] = set()
         self._metadata: list[str] = []
         self._tables = 0
+        self.functions: set[str] = set()  # that have been written
+        self.kept: set[str] = set()  # those that LLVM finds uses for later than it drops unused ones
 
     def text(self) -> str:
         """Return the whole module as text: the same calls give the same text."""
-        return "\n".join([*self._parts, *sorted(self._declared), *self._metadata]) + "\n"
+        kept = ", ".join([f"ptr @{name}" for name in sorted(self.kept)])
+        used = f'@llvm.compiler.used = appending global [{len(self.kept)} x ptr] [{kept}], section "llvm.metadata"'
+        return "\n".join([*self._parts, *sorted(self._declared), *self._metadata, *[used] * bool(kept)]) + "\n"
 
     def table(self, type_: Type, values: Sequence) -> str:
         """Add a constant array and return its name, to be read through `Builder.symbol`."""
@@ -232,6 +238,7 @@ class Module:
         `noalias` promises that no two pointer parameters reach the same memory. `attributes` is e.g.
         "internal".
         """
+        self.functions.add(name)
         b = Builder(self, result)
         arguments = [Value(b, type_, f"%a{i}") for i, type_ in enumerate(parameters)]
         yield (b, *arguments)
@@ -515,6 +522,10 @@ class Builder:
                 return self.emit(
                     type_, f"{'fpext' if source.bits < target.bits else 'fptrunc'} {x.typed} to {type_.llvm}"
                 )
+            if target.element is u64:  # what is too large for a signed number is made smaller, and its upper bit set
+                upper = x >= 2.0**63
+                whole = self.cast(self.select(upper, x - 2.0**63, x), i64)
+                return self.cast(self.select(upper, whole ^ -(2**63), whole), type_)
             wide = i64.vector(x.type.lanes) if target.bits == 64 or target.element is u32 else i32.vector(x.type.lanes)
             # Out of range is undefined; freeze makes it an arbitrary number instead.
             whole = self.emit(wide, f"fptosi {x.typed} to {wide.llvm}")
@@ -545,7 +556,8 @@ class Builder:
         if x.const is not None:
             return self.const(type_, x.const)
         first = self.emit(type_, f"insertelement {type_.llvm} poison, {x.typed}, i64 0")
-        return self.shuffle(first, first, [0] * lanes)
+        spread = f"shufflevector {first.typed}, {type_.llvm} poison, <{lanes} x i32> zeroinitializer"
+        return self.emit(type_, spread)
 
     def shuffle(self, x: Value, y: Value, lanes: Sequence[int]) -> Value:
         """The lanes of x followed by y, picked by number."""

@@ -12,7 +12,7 @@ def _functions_of(*modules: _ModuleType) -> dict:
         name: _deferrable(value)
         for module in modules
         for name, value in vars(module).items()
-        if not name.startswith("_") and callable(value) and value.__module__ == module.__name__
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", "") == module.__name__
     }
 
 

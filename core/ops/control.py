@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import gradients, pytree
+from .. import dtypes, gradients, pytree
 from ..errors import TraceError
-from ..graph import trace, tracing
-from ..op import Op, broadcast_shapes, spec_of, state
+from ..graph import frontier, replaced, trace, tracing
+from ..op import Op, broadcast_shapes, next_serial, spec_of, state
 from ..primitives import elementwise
-from ..tensor import tensor
+from ..tensor import Tensor, filled, tensor
 from ..variable import StateScope
 from . import math
 from .common import convert, slice_axis
@@ -50,14 +50,35 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     pred = math.cast(pred, "bool")
     if pred._array is not None:
         return true_fn() if bool(pred) else false_fn()
-    with StateScope() as yes:
-        first = true_fn()
-    with StateScope() as no:
-        second = false_fn()
-    for variable in {**yes.writes, **no.writes}:
-        first_value, second_value = (scope.writes.get(variable, variable.value) for scope in (yes, no))
+    first, yes = _branch(true_fn, pred)
+    second, no = _branch(false_fn, math.logical_not(pred))
+    for variable in {**yes, **no}:
+        first_value, second_value = (writes.get(variable, variable.value) for writes in (yes, no))
         variable.assign(elementwise.where(pred, first_value, second_value))
     return pytree.map(lambda a, b: math.where(pred, a, b), first, second)
+
+
+def _branch(function: Callable, chosen: Tensor) -> tuple[Any, dict]:
+    """The result of a branch of :func:`cond` and what it assigns, with gradients that are 0 unless it is ``chosen``:
+    it is computed all the same, and zero times an infinite derivative is NaN.
+    """
+    start = next_serial()
+    with StateScope() as scope:
+        result = function()
+    if not state.recorders:
+        return result, scope.writes
+    made = [leaf for leaf in pytree.flatten(result) if isinstance(leaf, Tensor)]
+    used = frontier(made, start)
+    for recorder in state.recorders:  # values assigned in the branch: gradients are asked for by them, too
+        used |= {v.key: v for values in recorder.reads.values() for v in values if v.node and v.node.serial >= start}
+
+    def guarded(value: Tensor) -> Tensor:
+        zero = elementwise.scalar(0, value)
+        return gradients.with_gradient(value, value, lambda g, y: elementwise.where(chosen, g, zero))
+
+    mapping = {v.key: guarded(v) for v in used.values() if v._array is None and dtypes.is_floating(v.dtype)}
+    made = iter(replaced(made, mapping))
+    return pytree.map(lambda leaf: next(made) if isinstance(leaf, Tensor) else leaf, result), scope.writes
 
 
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
@@ -156,8 +177,9 @@ def scan(
         ys.append(y)
     if reverse:
         ys.reverse()
-    if not ys:
-        return carry, None
+    if not ys:  # what a slice would have given
+        nothing = trace(f, init, pytree.map(lambda leaf: filled(0, leaf.shape[1:], leaf.dtype), slices)).result[1]
+        return carry, pytree.map(lambda y: filled(0, (0, *y.shape), y.dtype), nothing)
     stacked = [stack(column) for column in zip(*(pytree.flatten(y) for y in ys), strict=True)]
     return carry, pytree.unflatten(ys[0], stacked)
 

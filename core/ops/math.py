@@ -212,14 +212,29 @@ def reciprocal(x: Any) -> Tensor:
 
 
 def round(x: Any, decimals: int = 0) -> Tensor:
-    """Round to the nearest, halves to even."""
+    """Round to the nearest, halves to even; with negative ``decimals`` to tens, hundreds and so on.
+
+    >>> round([13, 15, 25], -1).tolist()
+    [10, 20, 20]
+    """
     x = convert(x)
     if not dtypes.is_floating(x.dtype):
-        return x
+        return x if decimals >= 0 else _round_integers(x, 10**-decimals)
     if decimals == 0:
         return primitive.rint(x)
-    factor = scalar(10.0**decimals, x)
-    return primitive.rint(x * factor) / factor
+    factor = scalar(10.0 ** abs(decimals), x)
+    return primitive.rint(x * factor) / factor if decimals > 0 else primitive.rint(x / factor) * factor
+
+
+def _round_integers(x: Tensor, unit: int) -> Tensor:
+    """To multiples of ``unit``, exactly; what is too large for the dtype wraps around."""
+    wide = cast_to(x, np.dtype("uint64" if x.dtype == "uint64" else "int64"))
+    if unit > np.iinfo(wide.dtype).max:
+        return filled(0, x.shape, x.dtype)
+    quotient = wide // unit
+    twice = 2 * (wide - quotient * unit)
+    up = primitive.where(primitive.equal(twice, scalar(unit, wide)), quotient % 2 == 1, twice > unit)
+    return cast_to((quotient + cast_to(up, wide.dtype)) * unit, x.dtype)
 
 
 def trunc(x: Any) -> Tensor:

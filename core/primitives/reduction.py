@@ -12,7 +12,7 @@ from ..errors import ShapeError
 from ..op import Case, Op, Spec, declare
 from ..tensor import Tensor
 from .elementwise import cast, equal, scalar, where
-from .movement import broadcast_to, reshape
+from .movement import broadcast_to, pad, reshape, slice_
 
 
 def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
@@ -111,14 +111,14 @@ argmax = _position("argmax", np.argmax)
 argmin = _position("argmin", np.argmin)
 
 
-def _cumulative(name: str, function: Callable, gradient: Callable, low: float = -2.0) -> Op:
+def _cumulative(name: str, function: Callable, gradient: Callable) -> Op:
     def reference(x: np.ndarray, axis: int, reverse: bool) -> np.ndarray:
         if reverse:
             return np.flip(function(np.flip(x, axis), axis, x.dtype), axis)
         return function(x, axis, x.dtype)
 
     cases = [
-        Case((shape,), {"axis": axis, "reverse": reverse}, low=low)
+        Case((shape,), {"axis": axis, "reverse": reverse})
         for shape, axis in [((5,), 0), ((3, 4), 1), ((2, 3, 2), 1), ((0, 3), 0)]
         for reverse in (False, True)
     ]
@@ -127,7 +127,30 @@ def _cumulative(name: str, function: Callable, gradient: Callable, low: float = 
 
 
 cumsum = _cumulative("cumsum", np.cumsum, lambda g, y, x, axis, reverse: (cumsum(g, axis=axis, reverse=not reverse),))
-# The gradient divides by x: as in other frameworks it is not defined where x is 0.
-cumprod = _cumulative(
-    "cumprod", np.cumprod, lambda g, y, x, axis, reverse: (cumsum(g * y, axis=axis, reverse=not reverse) / x,), low=0.5
-)
+
+
+def _moved(x: Tensor, axis: int, by: int, value: float) -> Tensor:
+    """x[k + by] in place of x[k] along an axis, and ``value`` where there is none."""
+    zeros = (0,) * x.ndim
+    ends = tuple(m - abs(by) * (i == axis) for i, m in enumerate(x.shape))
+    missing = tuple(abs(by) * (i == axis) for i in range(x.ndim))
+    low, high = (zeros, missing) if by > 0 else (missing, zeros)
+    stops = tuple(map(sum, zip(high, ends, strict=True)))
+    part = slice_(x, starts=high, stops=stops, steps=(1,) * x.ndim)
+    return pad(part, low=low, high=high, interior=zeros, value=value)
+
+
+def _cumprod_gradient(g: Tensor, y: Tensor, x: Tensor, axis: int, reverse: bool) -> tuple:
+    """The product before k, times s[k] = g[k] + x[k + 1] s[k + 1]. Nothing is divided by x, which may be 0."""
+    count, ahead = x.shape[axis], -1 if reverse else 1
+    if count < 2:
+        return (g,)
+    total, factor, step = g, _moved(x, axis, ahead, 0), 1
+    while step < count:  # both over twice as many in each round
+        total = total + factor * _moved(total, axis, ahead * step, 0)
+        factor = factor * _moved(factor, axis, ahead * step, 0)
+        step *= 2
+    return (cumprod(_moved(x, axis, -ahead, 1), axis=axis, reverse=reverse) * total,)
+
+
+cumprod = _cumulative("cumprod", np.cumprod, _cumprod_gradient)

@@ -5,6 +5,7 @@ import pytest
 
 from tenzoo import core
 from tenzoo.core import DtypeError, GradientTape, ShapeError, Variable, ops, tensor
+from tenzoo.core.primitives.reduction import cumprod
 
 
 def finite_difference(function, point, step=1e-6):
@@ -459,3 +460,16 @@ def test_disjoint_slices_make_one_concatenation():
     assert names.count("concatenate") == 1
     expected = np.arange(10.0).reshape(5, 2) * 2 * np.array([0, 4, 9, 16, 0])[:, None]
     np.testing.assert_allclose(core.grad(loss)(x).numpy(), expected)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_cumprod_where_there_are_zeros(reverse):
+    def loss(x):
+        return (cumprod(x, axis=1, reverse=reverse) * weights).sum()
+
+    x = np.array([[2.0, 0.0, 3.0, 0.5], [0.0, 4.0, 0.0, -1.0], [1.0, -2.0, 3.0, 0.5]])
+    weights = np.arange(1.0, 13.0).reshape(3, 4)
+    steps = np.eye(12).reshape(12, 3, 4)
+    expected = [(float(loss(tensor(x + d))) - float(loss(tensor(x - d)))) / 2 for d in steps]  # linear in each element
+    for gradient in (core.grad(loss), core.jit(core.grad(loss))):
+        np.testing.assert_allclose(gradient(tensor(x)).numpy().ravel(), expected, rtol=1e-12)

@@ -235,6 +235,36 @@ def test_cond_while_traced():
     assert float(ops.cond(tensor(True), lambda: 1.0, lambda: 2.0)) == 1
 
 
+def test_the_branch_of_cond_not_taken_has_no_gradient():
+    def branches(x):
+        return ops.cond(x > 0, lambda: ops.log(x), lambda: x * 2.0)
+
+    def looped(x):
+        return ops.sum(ops.scan(lambda c, v: (c, branches(v * c)), x[0], x)[1])
+
+    for function, x in [(branches, np.float64(0)), (branches, np.float64(4)), (looped, np.array([1.0, 0.0, -1.0]))]:
+        gradient = core.grad(function)
+        np.testing.assert_array_equal(core.jit(gradient)(tensor(x)).numpy(), gradient(tensor(x)).numpy())
+    second = core.grad(core.grad(lambda x: branches(x) * x))
+    np.testing.assert_array_equal(float(core.jit(second)(tensor(-1.0))), 4)
+
+
+def test_gradient_by_a_variable_assigned_in_a_branch_of_cond():
+    v = Variable(3.0)
+
+    def double():
+        v.assign(v * 2.0)
+        return v * v
+
+    def function(x):
+        v.assign(x * 3.0)
+        with core.GradientTape() as tape:
+            y = v * 5.0 + ops.cond(x > 0, double, lambda: ops.sqrt(v - 3.0))
+        return tape.gradient(y, v)
+
+    assert float(function(tensor(1.0))) == float(core.jit(function)(tensor(1.0))) == 5 + 12
+
+
 def test_switch_while_traced():
     v = Variable(0.0)
     branches = [lambda x, i=i: v.assign(x + i) * 10 for i in range(3)]

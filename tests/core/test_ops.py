@@ -58,7 +58,7 @@ NUMPY = {
     "log log2 log10 log1p sqrt reciprocal": [(P,), (E,), (2.0,)],
     "arcsin arccos arctanh": [(U,)],
     "arccosh": [(P + 1,)],
-    "round": [(A * 9,), (A, 2), (np.array([0.5, 1.5, -0.5]),)],
+    "round": [(A * 9,), (A, 2), (np.array([0.5, 1.5, -0.5]),), (np.array([13, 15, 25, -15, -16]), -1)],
     "add subtract multiply divide true_divide arctan2 hypot logaddexp logaddexp2 maximum minimum fmax fmin": [
         (A, B),
         (C, A),

@@ -115,3 +115,45 @@ def test_no_iterations():
     carry, ys = core.jit(lambda xs: (ops.scan(lambda c, x: (c + x, x), 1.0, xs)[0], xs))(np.zeros((0,), "float32"))
     assert float(carry) == 1.0
     assert ys.shape == (0,)
+    for run in (lambda f: f, core.jit):
+        ys = run(lambda xs: ops.map(lambda x: (x @ np.ones((3, 2)), ops.argmax(x)), xs))(core.tensor(np.zeros((0, 3))))
+        assert [(y.shape, y.dtype.name) for y in ys] == [((0, 2), "float64"), ((0,), "int32")]
+
+
+@pytest.mark.parametrize("unused", ["result", "carry"])
+def test_an_unused_result_with_an_infinite_derivative_contributes_nothing(unused):
+    def loss(xs, start):
+        def step(carry, x):
+            used, other = carry
+            return (used * (x + 2.0), ops.sqrt(other) * x if unused == "carry" else other), ops.log(x)
+
+        (used, _), _ = ops.scan(step, (start, start * 0.0), xs)
+        return used
+
+    xs, start = np.array([0.0, 1.0, 2.0]), np.array(3.0)
+    expected = core.grad(loss, (0, 1))(core.tensor(xs), core.tensor(start))
+    received = core.jit(core.grad(loss, (0, 1)))(core.tensor(xs), core.tensor(start))
+    np.testing.assert_allclose(expected[0].numpy(), [36.0, 24.0, 18.0])
+    for a, b in zip(expected, received, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_carry_that_nobody_uses_at_the_end_contributes_nothing(reverse, length):
+    def loss(xs, start, scale):
+        def step(carry, x):
+            a, b, c = carry
+            return (a / x, ops.sqrt(b * scale) + a, c * 0.5 + b * x), (a * scale, c * x)
+
+        _, (ys, zs) = ops.scan(step, start, xs, reverse=reverse)
+        return ops.sum(ys * ys) + ops.sum(zs)
+
+    xs, start = np.array([0.0, 0.5, 3.0, 1.5]), [np.array(v) for v in (1.5, 2.0, 0.25)]
+    xs = xs[:length] if reverse else xs[:length][::-1].copy()  # the last iteration divides by 0
+    gradient = core.grad(loss, (0, 1, 2))
+    inputs = core.tensor(xs), tuple(map(core.tensor, start)), core.tensor(np.array(0.7))
+    expected = core.pytree.flatten(gradient(*inputs))
+    assert all(np.isfinite(part.numpy()).all() for part in expected)
+    for a, b in zip(expected, core.pytree.flatten(core.jit(gradient)(*inputs)), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)

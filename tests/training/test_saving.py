@@ -290,6 +290,10 @@ def test_hostile_configs(saved):
             with_config(members, lambda c, u=units: c["model"]["config"]["layers"][1]["config"].update(units=u)),
             "m.tenzoo",
         )
+    mixer = {"patch_size": 2, "width": 4, "depth": 10**6, "image_size": 4, "channels": 1, "classes": 2}
+    for config in (mixer, {**mixer, "depth": 1, "width": 10**5}):  # refused before all of it is made
+        model = {"class_name": "zoo.vision.mixer>MLPMixer", "config": config}
+        refuse(path, with_config(members, lambda c, m=model: c.update(model=m, input="float32:1,4,4,1")), "far more")
     refuse(path, with_config(members, lambda c: c.update(model=3)), "no model")
     refuse(path, with_config(members, lambda c: c.update(format=99)), "format")
     deep = b'{"format": 1, "model": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"

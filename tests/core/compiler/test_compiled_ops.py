@@ -282,6 +282,11 @@ def test_integers_to_negative_powers_are_zero_but_for_one():
     assert received.tolist() == [1, -1, 1, 0, 0, 0]
 
 
+def test_the_sum_of_negative_zeros_so_far_is_one():
+    x = np.full((3, 4), -0.0)
+    assert np.signbit(core.jit(lambda x: ops.cumsum(x, 1))(x).numpy()).all()
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3), (3, 7, 0, 5), (0, 4, 3, 0), (0,)])
 def test_reductions_of_nothing(shape):
     x = np.zeros(shape, "float32")

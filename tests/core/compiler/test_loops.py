@@ -74,6 +74,13 @@ def test_casts(source, target):
     np.testing.assert_array_equal(got, x.astype(target))
 
 
+@pytest.mark.parametrize("source", ["float32", "float64"])
+def test_large_floats_as_unsigned(source):
+    x = np.array([0, 1.5, 2.0**31, 2.0**63 - 2.0**40, 2.0**63, 1e19, 1.8e19], source)
+    got = elementwise(lambda b, x: b.cast(x, of_dtype("uint64")), x, out="uint64")
+    np.testing.assert_array_equal(got, x.astype("uint64"))
+
+
 def test_rounding_and_signs():
     x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.4999], "float32")
     for name, reference in [("round", np.rint), ("floor", np.floor), ("ceil", np.ceil), ("trunc", np.trunc)]:

@@ -183,3 +183,35 @@ def test_a_forked_child_has_a_pool_of_its_own():
         [sys.executable, "-W", "ignore", "-c", SCRIPT.format(more=more)], capture_output=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_may_compile_while_a_thread_of_its_parent_compiles():
+    script = textwrap.dedent("""
+        import faulthandler, os, threading
+        from tenzoo.core.compiler import emit_llvm
+
+        def load():
+            code = emit_llvm.compile_text("define void @kernel() {\\n  ret void\\n}")
+            emit_llvm.Library(code, ("kernel",))
+
+        def work():
+            while not stop.is_set():
+                load()
+
+        load()
+        stop = threading.Event()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        for _ in range(30):
+            child = os.fork()
+            if child == 0:
+                faulthandler.dump_traceback_later(60, exit=True)  # rather than to hang
+                load()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        stop.set()
+        thread.join()
+    """)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
