@@ -24,7 +24,7 @@ class Row(NamedTuple):
     name: str
     scope: str
     milliseconds: float
-    gigaflops: float
+    gigaflops: float  # a convolution counts as sums over its filter, whatever way it is done
     gigabytes: float
 
 

@@ -41,6 +41,7 @@ LEAST_BLOCK = 48  # but so many at least: each block goes over all filters
 SUMS_BYTES = 256 << 10  # of a filter's gradient in all positions
 LEAST_SQUARES = 64  # for less, the transform of the filters is not paid for
 MOST_CHANNELS = 512
+MOST_BYTES = 8 << 20  # of a row of squares, which is a block at the least
 
 Vectors = Sequence[Value]
 
@@ -49,7 +50,7 @@ def fits(conv: Convolution, channels: int, filters: int, packed: bool = False) -
     """Whether a convolution from so many channels to so many is done this way; ``packed``: of known filters."""
     lanes = emit_llvm.vector_bytes() // conv.type.size
     plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    squares = conv.images * ceil_div(conv.out[0], 2) * ceil_div(conv.out[1], 2)
+    down, across = ceil_div(conv.out[0], 2), ceil_div(conv.out[1], 2)
     return (
         "winograd" in passes()
         and plain
@@ -58,7 +59,8 @@ def fits(conv: Convolution, channels: int, filters: int, packed: bool = False) -
         and filters % (2 * lanes) == 0
         and channels <= MOST_CHANNELS
         and min(conv.size) >= 3
-        and squares >= LEAST_SQUARES // (2 if packed else 1)
+        and conv.images * down * across >= LEAST_SQUARES // (2 if packed else 1)
+        and across * POSITIONS * channels * conv.type.size <= MOST_BYTES
     )
 
 

@@ -142,6 +142,7 @@ def test_runs_are_bit_identical():
         {"images": 1, "size": (8, 8), "out": (8, 8)},
         {"channels": 3},
         {"filters": 10},
+        {"size": (16, 99999), "out": (16, 99999)},
     ],
     ids=str,
 )
