@@ -29,8 +29,7 @@ def relu(x: Any) -> Tensor:
 
 def relu6(x: Any) -> Tensor:
     """min(max(x, 0), 6); the gradient at 0 and at 6 is 0."""
-    x = convert(x)
-    zero, six = scalar(0, x), scalar(6, x)
+    x, zero, six = promote(x, 0, 6)
     low = elementwise.less_equal(x, zero)
     outside = math.logical_or(low, elementwise.greater_equal(x, six))  # one mask is kept for the gradient
     return elementwise.where(outside, elementwise.where(low, zero, six), x)
