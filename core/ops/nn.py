@@ -526,10 +526,16 @@ def dot_product_attention(
     # Half precision is computed in single.
     inputs = [cast_to(x, FLOAT32) if x.dtype in HALVES else x for x in (q, k, v)]
     bias = None if bias is None else cast_to(convert(bias), inputs[0].dtype)
-    for x in (bias, mask):
+    full = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
+    for name, x in (("bias", bias), ("mask", mask)):
         if x is not None:
             shape = (1,) * (4 - x.ndim) + x.shape
-            inputs.append(broadcast_to(reshape(x, shape), (*shape[:3], k.shape[1])))
+            if len(shape) > 4 or any(n not in (1, m) for n, m in zip(shape, full, strict=True)):
+                raise ShapeError(
+                    f"dot_product_attention: {name} has to broadcast to (B, heads, T, S), here {full}; received "
+                    f"{x.shape}."
+                )
+            inputs.append(broadcast_to(reshape(x, shape), (*shape[:3], full[3])))
     if dropout:
         from ..random import _state
 

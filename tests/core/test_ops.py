@@ -933,6 +933,14 @@ def test_bools_of_a_segment_are_counted():
     assert ops.segment_max([True, False, False], [0, 0, 1], 2).tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("name", ["bias", "mask"])
+def test_attention_says_what_does_not_broadcast(name):
+    x = np.ones((2, 5, 4, 8), "float32")
+    for shape in [(3, 5, 5), (2, 4, 5, 6), (1, 2, 4, 5, 5)]:
+        with pytest.raises(ShapeError, match=rf"{name} has to broadcast to .*\(2, 4, 5, 5\); received \({shape[0]}, "):
+            ops.dot_product_attention(x, x, x, **{name: np.ones(shape, "float32")})
+
+
 def test_bools_count_as_numbers_where_they_are_shifted():
     x = np.array([True, False])
     for function in (ops.left_shift, ops.right_shift, ops.relu6):
