@@ -473,3 +473,13 @@ def test_cumprod_where_there_are_zeros(reverse):
     expected = [(float(loss(tensor(x + d))) - float(loss(tensor(x - d)))) / 2 for d in steps]  # linear in each element
     for gradient in (core.grad(loss), core.jit(core.grad(loss))):
         np.testing.assert_allclose(gradient(tensor(x)).numpy().ravel(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("float64", 2e-15)])
+def test_sinc_near_zero(dtype, tolerance):
+    """Its gradient is -π² x / 3 and smaller terms, which no difference of larger numbers may swallow."""
+    x = np.array([1e-12, -1e-8, 3e-9, 0.0], dtype)
+    for gradient in (core.grad(lambda x: ops.sinc(x).sum()), core.jit(core.grad(lambda x: ops.sinc(x).sum()))):
+        np.testing.assert_allclose(gradient(core.tensor(x)), -(np.pi**2) / 3 * x, rtol=tolerance)
+    wide = np.linspace(-3, 3, 101, dtype=dtype)
+    np.testing.assert_allclose(ops.sinc(wide), np.sinc(wide.astype("float64")), rtol=0, atol=tolerance)
