@@ -31,6 +31,7 @@ from .tiles import (
     pack,
     packing,
     part_size,
+    store_result,
     sum_of_splits,
 )
 
@@ -157,10 +158,8 @@ def matmul(
                 line = (task.split * math.prod(batch) + task.matrix) * m + row
                 builder.store(value, buffers[2], line * n + column)
                 return
-            if epilogue:
-                value = epilogue(builder, value, Place(task.matrix, row, column), buffers[3:])
-            if value is not None:  # else the epilogue has stored it
-                builder.store(value, buffers[2], address(builder, task.matrix, row) + column)
+            place = Place(task.matrix, row, column)
+            store_result(builder, value, place, (buffers[2], address), epilogue, buffers[3:])
 
         with builder.loop(lo, hi, vectorize=False) as number:
             task.write(number, store)

@@ -35,11 +35,12 @@ from .tiles import (
     choose_tile,
     digits,
     extra_names,
+    in_splits,
     least_tasks,
     pack,
     packing,
     part_size,
-    sum_of_splits,
+    store_result,
 )
 from .windows import (
     Convolution,
@@ -189,10 +190,8 @@ def _gather(
 
             def store(value: Value, row: Value, column: Value) -> None:
                 row, column = home + _number(b, outputs, start + row), group * n + column
-                if epilogue:
-                    value = epilogue(b, value, Place(b.const(index, 0), row, column), more)
-                if value is not None:  # else the epilogue has stored it
-                    b.store(value, out, row * target.channels + column)
+                place = Place(b.const(index, 0), row, column)
+                store_result(b, value, place, (out, lambda b, matrix, row: row * target.channels), epilogue, more)
 
             def row_address(row: Value) -> Value:
                 return b.offset(type_, corner, _number(b, inputs, start + row))
@@ -355,12 +354,9 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None = None, extras:
 
             def store(value: Value, row: Value, column: Value) -> None:
                 row, column = row0 + row, group * n + column
-                if splits > 1:
-                    row = split * m + row
-                elif epilogue:
-                    value = epilogue(b, value, Place(b.const(index, 0), row, column), more)
-                if value is not None:  # else the epilogue has stored it
-                    b.store(value, out, row * f + column)
+                place = Place(b.const(index, 0), row if splits == 1 else split * m + row, column)
+                own = epilogue if splits == 1 else None
+                store_result(b, value, place, (out, lambda b, matrix, row: row * f), own, more)
 
             sweep = Sweep(b, tile, n, count, (panel0, b.minimum(panel0 + panels, all_panels)), room, False, store)
             first = split * blocks_each
@@ -368,7 +364,4 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None = None, extras:
             sweep.blocks(sums_at, sums, first, last, 1, lambda number: block(number, sweep, group, row0))
     kernel = Kernel(module.text(), math.prod(tasks), 1, scratch.size, "blocks")
     step = Step(kernel, ("x", "dy", "out" if splits == 1 else "work", *extra_names(inline)))
-    if splits == 1:
-        return Contraction((step,))
-    total = sum_of_splits(splits, (1, m, f), lambda b, matrix, row: row * f, type_, epilogue, extras)
-    return Contraction((step, total), splits * m * f * type_.size)
+    return in_splits(step, splits, (m, f), type_, epilogue, extras)

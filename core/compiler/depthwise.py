@@ -21,6 +21,7 @@ from .tiles import (
     ceil_div,
     extra_names,
     least_tasks,
+    store_result,
     sum_of_splits,
 )
 from .windows import Convolution, Variant, Window, forward_variants, make_window, pixel_blocks
@@ -88,10 +89,8 @@ def convolution(
         window_at = scratch.take(0 if window.direct else window.elements * pixels.together)
 
         def finish(total: Value, row: Value, channel: Value) -> None:
-            if epilogue:
-                total = epilogue(b, total, Place(b.const(index, 0), row, channel), more)
-            if total is not None:  # else the epilogue has stored it
-                b.store(total, out, row * c + channel)
+            place = Place(b.const(index, 0), row, channel)
+            store_result(b, total, place, (out, lambda b, matrix, row: row * c), epilogue, more)
 
         def group(variant: Variant, at: Value, row: Value, px: Value, count: int) -> None:
             at, row = b.offset(type_, at, px * across), row + px * step[1]

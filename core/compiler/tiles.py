@@ -488,6 +488,30 @@ def digits(task: Value, sizes: Sequence[int]) -> list[Value]:
     return [task, *reversed(digits)]
 
 
+def store_result(
+    b: Builder, value: Value, place: Place, to: tuple[Value, Callable], epilogue: Epilogue | None, extras: list[Value]
+) -> None:
+    """Store a finished vector, after what the epilogue does to it, unless that has stored it.
+
+    `to` is the result's memory, and address(builder, matrix, row): where in it a row begins.
+    """
+    if epilogue:
+        value = epilogue(b, value, place, extras)
+    if value is not None:
+        b.store(value, to[0], to[1](b, place.batch, place.row) + place.column)
+
+
+def in_splits(
+    step: Step, splits: int, shape: tuple[int, int], type_: Type, epilogue: Epilogue | None, extras: int
+) -> Contraction:
+    """A contraction whose one step leaves partial results of `shape` in "work", unless there is but one split."""
+    if splits == 1:
+        return Contraction((step,))
+    m, n = shape
+    total = sum_of_splits(splits, (1, m, n), lambda b, matrix, row: row * n, type_, epilogue, extras)
+    return Contraction((step, total), splits * m * n * type_.size)
+
+
 def sum_of_splits(
     splits: int, shape: tuple[int, int, int], address, type_: Type, epilogue: Epilogue | None, extras: int
 ) -> Step:
@@ -505,10 +529,7 @@ def sum_of_splits(
             value = b.const(type_.vector(width), 0)
             for split in range(splits):
                 value = value + b.load(type_.vector(width), work, (line + split * matrices * m) * n + column)
-            if epilogue:
-                value = epilogue(b, value, Place(matrix, row, column), more)
-            if value is not None:  # else the epilogue has stored it
-                b.store(value, out, address(b, matrix, row) + column)
+            store_result(b, value, Place(matrix, row, column), (out, address), epilogue, more)
 
         with b.loop(0, n - n % lanes, lanes, vectorize=False) as column:
             total(column, lanes)

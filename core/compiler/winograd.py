@@ -29,8 +29,9 @@ from .tiles import (
     digits,
     each_tile,
     extra_names,
+    in_splits,
     least_tasks,
-    sum_of_splits,
+    store_result,
     transpose,
 )
 from .windows import Convolution, PixelBlocks, Variant, Window, forward_variants, make_window
@@ -115,13 +116,13 @@ class _Side:
     """Images of which squares are read: where they lie, or a copy with a margin of zeros."""
 
     window: Window
-    taps: tuple[int, int]  # row and column of the first pixel of a square, from the square's own
+    start: int  # of a square's first pixel, from the pixel of the window that the square belongs to
 
     @classmethod
     def of(cls, taps: list, size: tuple[int, int], channels: int, grid: tuple[int, int], rows: int) -> _Side:
         variant = Variant(taps, (0, 0), (2 * grid[0], 2 * grid[1]))
-        low = min(tap[0] for tap in taps), min(tap[1] for tap in taps)
-        return cls(make_window([variant], size, channels, (1, 1), 2 * rows), low)
+        window = make_window([variant], size, channels, (1, 1), 2 * rows)
+        return cls(window, window.tap(min(taps)))  # the least row, and in it the least column
 
     def elements(self, blocks: PixelBlocks) -> int:
         """The memory of a copy."""
@@ -135,10 +136,9 @@ class _Side:
         """
         window, (first, count) = self.window, channels
         vector = type_.vector(emit_llvm.vector_bytes() // type_.size)
-        start = window.tap((*self.taps, 0))
 
         def square(number: Value, image: Value, row: Value, column: Value) -> None:
-            corner = image * window.elements + window.offset(row * 2, column * 2) + start
+            corner = image * window.elements + window.offset(row * 2, column * 2) + self.start
             corner = b.offset(type_, source, corner + first)
             home = b.offset(type_, target[0], number * count)
             with b.loop(0, count, vector.lanes, vectorize=False) as channel:
@@ -271,17 +271,12 @@ def gather(
                     source = b.offset(type_, products, number * width)
                     pixel = (first + image) * out_size[0], (row0 + row) * 2, column * 2
                     with b.loop(0, width, tile.lanes, vectorize=False) as v:
-                        square = [
-                            [b.load(tile.vector, source, v + (4 * i + j) * steps[1]) for j in range(4)]
-                            for i in range(4)
-                        ]
+                        square = _square(b, tile.vector, source, v, steps[1])
                         _store_pixels(b, _both_ways(_to_output, square), pixel, out_size, part * width + v, store)
 
                 def store(value: Value, row: Value, column: Value) -> None:
-                    if epilogue:
-                        value = epilogue(b, value, Place(b.const(index, 0), row, column), more)
-                    if value is not None:  # else the epilogue has stored it
-                        b.store(value, out, row * n + column)
+                    place = Place(b.const(index, 0), row, column)
+                    store_result(b, value, place, (out, lambda b, matrix, row: row * n), epilogue, more)
 
                 each(write)
     names = operand, "w" if packed else "work", "out", *extra_names(extras)
@@ -309,6 +304,11 @@ def _multiply(
 
         rows = b.const(index, squares)
         each_tile(b, tile, rows, lambda row: b.offset(type_, source, row * c), panel, (c, 1), spare, finish)
+
+
+def _square(b: Builder, vector: Type, source: Value, at: Value, step: int) -> list[list[Value]]:
+    """The vectors of all positions, which are ``step`` elements apart."""
+    return [[b.load(vector, source, at + (4 * i + j) * step) for j in range(4)] for i in range(4)]
 
 
 def _store_pixels(b: Builder, values: Vectors, pixel: tuple, size: tuple[int, int], column: Value, store) -> None:
@@ -381,12 +381,9 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None, extras: int) -
                     each_tile(b, part, b.const(index, c), address, panel, (count, c), home)
 
             def store(value: Value, row: Value, column: Value, split=split) -> None:
-                if splits > 1:
-                    row = split * m + row
-                elif epilogue:
-                    value = epilogue(b, value, Place(b.const(index, 0), row, column), more)
-                if value is not None:  # else the epilogue has stored it
-                    b.store(value, out, row * f + column)
+                place = Place(b.const(index, 0), row if splits == 1 else split * m + row, column)
+                own = epilogue if splits == 1 else None
+                store_result(b, value, place, (out, lambda b, matrix, row: row * f), own, more)
 
             with (
                 b.loop(0, some, vectorize=False) as p,
@@ -395,16 +392,13 @@ def filter_gradient(conv: Convolution, epilogue: Epilogue | None, extras: int) -
             ):
                 source = b.offset(type_, sums_at, (p * room + channel) * tile.width + v)
                 pitch = some * room * tile.width
-                square = [[b.load(tile.vector, source, (4 * i + j) * pitch) for j in range(4)] for i in range(4)]
+                square = _square(b, tile.vector, source, b.const(index, 0), pitch)
                 column = share * width + p * tile.width + v
                 for tap, value in enumerate(_both_ways(_to_filter, square)):
                     store(value, channel + tap * c, column)
     names = "x", "dy", "out" if splits == 1 else "work", *extra_names(inline)
     step = Step(Kernel(module.text(), splits * shares, 1, scratch.size, "blocks"), names)
-    if splits == 1:
-        return Contraction((step,))
-    total = sum_of_splits(splits, (1, m, f), lambda b, matrix, row: row * f, type_, epilogue, extras)
-    return Contraction((step, total), splits * m * f * type_.size)
+    return in_splits(step, splits, (m, f), type_, epilogue, extras)
 
 
 def _sums(tile: Tile, room: int, panels: int) -> int:
