@@ -178,9 +178,20 @@ class Optimizer(Serializable, namespace="optimizers"):
     def add_optimizer_variables(self, variables: Sequence[Variable], name: Any, initializer: Any = 0.0) -> Any:
         """Add state beside each variable: a list for a name, or a tuple of lists for a list of names."""
         if isinstance(name, str):
-            return [self.add_variable_from_reference(variable, name, initializer) for variable in variables]
+            return self._add_beside([(variable, name, variable.shape, initializer) for variable in variables])
         several = initializer if isinstance(initializer, (list, tuple)) else [initializer] * len(name)
         return tuple(self.add_optimizer_variables(variables, n, i) for n, i in zip(name, several))
+
+    def _add_beside(self, wanted: Sequence[tuple[Variable, str, Sequence[int], Any]]) -> list[Variable]:
+        """Add state for each (variable, name, shape, initial value)."""
+        empty = [isinstance(initial, (int, float)) and initial == 0 for *_, initial in wanted]
+        zeros = iter(_zeros([(shape, v.dtype) for (v, _, shape, _), zero in zip(wanted, empty) if zero]))
+        return [
+            self._add(next(zeros), f"{name}/{v.path}")
+            if zero
+            else self.add_variable(shape, initial, v.dtype, f"{name}/{v.path}")
+            for (v, name, shape, initial), zero in zip(wanted, empty)
+        ]
 
     def slots(self, variable: Variable) -> dict[str, Any]:
         """State that the rule keeps for ``variable``: initial values by name; numbers take its shape."""
@@ -194,16 +205,13 @@ class Optimizer(Serializable, namespace="optimizers"):
         """Make the state for ``variables``. Called by the first :meth:`apply`, if not before."""
         self._trainable_variables = list(variables)
         self._slots = {variable: {} for variable in variables}
-        wanted = [(v, name, initial) for v in variables for name, initial in self.slots(v).items()]
-        empty = [isinstance(initial, (int, float)) and initial == 0 for *_, initial in wanted]
-        zeros = iter(_zeros([(v.shape, v.dtype) for (v, *_), zero in zip(wanted, empty) if zero]))
-        for (variable, name, initial), zero in zip(wanted, empty):
-            path = f"{name}/{variable.path}"
-            self._slots[variable][name] = (
-                self._add(next(zeros), path)
-                if zero
-                else self.add_variable(np.shape(initial) or variable.shape, initial, variable.dtype, path)
-            )
+        wanted = [
+            (v, name, np.shape(initial) or v.shape, initial)
+            for v in variables
+            for name, initial in self.slots(v).items()
+        ]
+        for (variable, name, *_), slot in zip(wanted, self._add_beside(wanted)):
+            self._slots[variable][name] = slot
         if self.use_ema:
             self._averages = self.add_optimizer_variables(variables, "average")
         if self.gradient_accumulation_steps:
